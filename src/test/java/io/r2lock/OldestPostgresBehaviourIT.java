@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestPostgresBehaviourIT extends PostgresBehaviour {
+
+    OldestPostgresBehaviourIT() {
+        super(TestServer.oldest());
+    }
+}
