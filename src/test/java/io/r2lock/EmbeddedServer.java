@@ -51,6 +51,8 @@ final class EmbeddedServer implements AutoCloseable {
                 .setServerConfig("max_connections", "200")
                 // the library's own default is off, which loses commits that were answered before a crash
                 .setServerConfig("synchronous_commit", "on")
+                // a killed server leaves the lock file of its socket, which keeps the next start waiting
+                .setServerConfig("unix_socket_directories", "")
                 .setDataDirectoryCustomizer(directory -> {
                     data[0] = directory.toPath();
                     beforeStart.accept(data[0]);
@@ -93,7 +95,8 @@ final class EmbeddedServer implements AutoCloseable {
         List<ProcessHandle> all =
                 Stream.concat(Stream.of(postmaster), postmaster.descendants()).toList();
         all.forEach(ProcessHandle::destroyForcibly);
-        all.forEach(process -> process.onExit().orTimeout(10, TimeUnit.SECONDS).join());
+        Await.until("end of " + all, () -> all.stream().noneMatch(EmbeddedServer::runs));
+        deleteIfExists(data.resolve("postmaster.pid")); // a zombie's id there would keep the next start waiting
         running = false;
     }
 
@@ -121,6 +124,25 @@ final class EmbeddedServer implements AutoCloseable {
             return Long.parseLong(lines.findFirst().orElseThrow());
         } catch (NoSuchFileException e) {
             throw new IllegalStateException("the server is not running", e);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** A killed process that nobody has reaped yet counts as alive with the JDK; its memory and sockets are gone. */
+    private static boolean runs(ProcessHandle process) {
+        Path status = Path.of("/proc", Long.toString(process.pid()), "stat");
+        try {
+            return process.isAlive()
+                    && !(Files.exists(status) && Files.readString(status).contains(") Z "));
+        } catch (IOException e) {
+            return false; // reaped between the two questions
+        }
+    }
+
+    private static void deleteIfExists(Path file) {
+        try {
+            Files.deleteIfExists(file);
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }

@@ -106,8 +106,9 @@ final class TestCertificate {
                 .redirectErrorStream(true)
                 .redirectOutput(ProcessBuilder.Redirect.DISCARD)
                 .start();
-        if (!process.onExit().orTimeout(30, TimeUnit.SECONDS).join().isAlive() && process.exitValue() != 0) {
-            throw new IOException("keytool ended with " + process.exitValue());
+        int result = process.onExit().orTimeout(30, TimeUnit.SECONDS).join().exitValue();
+        if (result != 0) {
+            throw new IOException("keytool ended with " + result);
         }
     }
 
