@@ -1,0 +1,280 @@
+package io.r2lock;
+
+import java.time.Duration;
+import java.util.Objects;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
+import org.jspecify.annotations.Nullable;
+import reactor.core.Disposable;
+import reactor.core.Disposables;
+
+/**
+ * One attempt to take the keys of one request, from the gate to the server's answer.
+ *
+ * <pre>
+ *   QUEUED ──▶ BORROWING ──▶ SENDING ──▶ LOCKING ──▶ GRANTED     the receiver has the hold
+ *     ▲            ▲            │           │
+ *     │            │            ├───────────┤  busy or failed
+ *     │            │            ▼           ▼
+ *     └────────────┴── again ── UNDOING ────┴──────▶ ENDED       the receiver has an error
+ *
+ *   a stop in QUEUED or BORROWING  ──▶ ENDED
+ *   a stop in SENDING, LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
+ * </pre>
+ *
+ * <p>{@link #state} moves by compare-and-set only, so that of a grant, a cancel, a timeout and a close exactly one wins. Who
+ * moves it away from {@code QUEUED} or {@code BORROWING} withdraws from there. A statement on its way is never abandoned:
+ * {@code STOPPING} lasts until the server has answered and all is undone, and only then is anybody told. While {@code SENDING}
+ * there is nothing yet that a CancelRequest could hit, so a stop is left to the sender.
+ *
+ * <p>The two kinds differ in where the connection comes from and in what undoing means: {@link TransactionAcquire} borrows one
+ * and opens a transaction, {@link JoinedAcquire} uses that of the surrounding hold.
+ */
+abstract class Acquire {
+
+    /** Who asked: told one of these, or nothing after a cancel. */
+    interface Receiver {
+        void granted(Hold hold);
+
+        void failed(Throwable error);
+    }
+
+    static final int QUEUED = 0;
+    static final int BORROWING = 1;
+    static final int SENDING = 2;
+    static final int LOCKING = 3;
+    static final int UNDOING = 4;
+    static final int GRANTED = 5;
+    static final int ENDED = 6;
+
+    /** Why an attempt ends before its grant: a state STOPPING of its own each, so that the first reason stays. */
+    enum Stop {
+        CANCELLED(7),
+        TIMED_OUT(8),
+        CLOSED(9),
+        SURROUNDING_ENDED(10);
+
+        final int state;
+
+        Stop(int state) {
+            this.state = state;
+        }
+
+        static Stop of(int state) {
+            for (Stop stop : values()) {
+                if (stop.state == state) {
+                    return stop;
+                }
+            }
+            throw new IllegalStateException("not stopping: " + state);
+        }
+    }
+
+    private static final AtomicIntegerFieldUpdater<Acquire> STATE =
+            AtomicIntegerFieldUpdater.newUpdater(Acquire.class, "state");
+
+    final DefaultAdvisoryLocks client;
+    final LockSpec spec;
+    final @Nullable Hold surrounding;
+    private final Receiver receiver;
+
+    volatile int state = QUEUED;
+
+    final Waited waited;
+    private final Disposable.Swap timer = Disposables.swap();
+    private volatile @Nullable ServerCancel cancel;
+    private volatile @Nullable LockConnection connection;
+    private volatile @Nullable Hold hold;
+
+    Acquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
+        this.client = client;
+        this.spec = spec;
+        this.surrounding = surrounding;
+        this.receiver = receiver;
+        this.waited = new Waited(spec, client.options().clock());
+    }
+
+    /** Begins to queue; called once. */
+    abstract void begin();
+
+    /** Leaves the gates and the queue for a connection; called by who ended the attempt there. */
+    abstract void withdraw();
+
+    /** The server has granted everything, and the state is GRANTED. */
+    abstract void granted();
+
+    /** The state is UNDOING: the key was busy, or {@code error} says what else. Undoes, then fails or starts again. */
+    abstract void refused(@Nullable Throwable error);
+
+    /** The state is STOPPING and the connection is quiet: undoes, then calls {@link #stopped}. */
+    abstract void undo();
+
+    final void start() {
+        Duration wait = spec.maxWait();
+        if (wait != null) {
+            timer.update(client.options()
+                    .clock()
+                    .schedule(() -> stop(Stop.TIMED_OUT), Math.max(1, wait.toMillis()), TimeUnit.MILLISECONDS));
+        }
+        begin();
+    }
+
+    /** Ends the attempt if it is not granted yet. */
+    final void stop(Stop reason) {
+        for (int now = state; now < GRANTED; now = state) {
+            int next = now <= BORROWING ? ENDED : reason.state;
+            if (!STATE.compareAndSet(this, now, next)) {
+                continue;
+            }
+            lap(now);
+            if (now <= BORROWING) {
+                withdraw();
+                conclude(reason);
+            } else if (now == LOCKING) {
+                cancel().begin();
+            }
+            return;
+        }
+    }
+
+    /** Sends the lock's statement; {@code false} when a stop came first and nothing was sent. */
+    final boolean lock(LockConnection on, String sql, boolean ask) {
+        cancel = new ServerCancel(on, client.options().clock(), this::undo);
+        connection = on;
+        if (!advance(BORROWING, SENDING)) {
+            return false;
+        }
+        if (ask) {
+            on.ask(sql, this::answered);
+        } else {
+            on.send(sql, this::answered);
+        }
+        if (!advance(SENDING, LOCKING) && isStopping()) {
+            cancel().begin();
+        }
+        return true;
+    }
+
+    private void answered(@Nullable Throwable error, boolean yes) {
+        // a connection whose cleaning failed, or that closed meanwhile, has granted nothing
+        if (error == null && yes && connection().isUsable()) {
+            if (advance(SENDING, GRANTED) || advance(LOCKING, GRANTED)) {
+                granted();
+                return;
+            }
+        } else if (advance(SENDING, UNDOING) || advance(LOCKING, UNDOING)) {
+            refused(error);
+            return;
+        }
+        cancel().answered();
+    }
+
+    private ServerCancel cancel() {
+        return Objects.requireNonNull(cancel);
+    }
+
+    /** The connection that the lock's statement was sent on. */
+    final LockConnection connection() {
+        return Objects.requireNonNull(connection);
+    }
+
+    /** Moves on; {@code false} when a stop came first. */
+    final boolean advance(int from, int to) {
+        if (!STATE.compareAndSet(this, from, to)) {
+            return false;
+        }
+        lap(from);
+        return true;
+    }
+
+    private void lap(int from) {
+        switch (from) {
+            case QUEUED -> waited.gatePassed();
+            case BORROWING -> waited.connectionTaken();
+            case UNDOING -> waited.connectionGivenBack();
+            default -> {}
+        }
+    }
+
+    final boolean isStopping() {
+        return state > ENDED;
+    }
+
+    /** What a stop had interrupted is undone. */
+    final void stopped() {
+        int before = STATE.getAndSet(this, ENDED);
+        conclude(Stop.of(before));
+    }
+
+    /** From UNDOING back to an earlier state, unless a stop came meanwhile, which is concluded then. */
+    final boolean again(int to) {
+        if (advance(UNDOING, to)) {
+            return true;
+        }
+        stopped();
+        return false;
+    }
+
+    /** The state is GRANTED. */
+    final void deliver(Hold granted) {
+        timer.dispose();
+        hold = granted;
+        client.granted(this);
+        receiver.granted(granted);
+    }
+
+    /** Ends a granted attempt's hold from outside its own chain. */
+    final void endHold(Stop reason) {
+        Hold granted = hold;
+        if (granted != null) {
+            granted.abort(error(reason));
+        }
+    }
+
+    /** For tests that count what a cancel met. */
+    final String phase() {
+        return switch (state) {
+            case QUEUED -> "QUEUED";
+            case BORROWING -> "BORROWING";
+            case SENDING, LOCKING -> "LOCKING";
+            case UNDOING -> "UNDOING";
+            case GRANTED -> "GRANTED";
+            case ENDED -> "ENDED";
+            default -> "STOPPING";
+        };
+    }
+
+    final @Nullable Hold hold() {
+        return hold;
+    }
+
+    /** Ends the attempt with an error, all being undone, unless a stop came first. */
+    final void fail(int from, Throwable error) {
+        if (advance(from, ENDED)) {
+            finish();
+            receiver.failed(error);
+        } else if (isStopping()) {
+            stopped();
+        }
+    }
+
+    private void conclude(Stop reason) {
+        finish();
+        if (reason != Stop.CANCELLED) {
+            receiver.failed(error(reason));
+        }
+    }
+
+    private AdvisoryLockException error(Stop reason) {
+        return switch (reason) {
+            case TIMED_OUT -> waited.timedOut();
+            case SURROUNDING_ENDED -> waited.lost("the surrounding hold ended first");
+            case CLOSED, CANCELLED -> waited.closed();
+        };
+    }
+
+    private void finish() {
+        timer.dispose();
+        client.notGranted(this);
+    }
+}

@@ -1,0 +1,256 @@
+package io.r2lock;
+
+import io.r2dbc.spi.ConnectionFactory;
+import java.time.Duration;
+import java.util.Collection;
+import org.reactivestreams.Publisher;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
+
+/**
+ * PostgreSQL advisory locks for reactive code: borrows a connection, opens a transaction, takes the lock, runs your
+ * publisher, commits.
+ *
+ * <pre>{@code
+ * AdvisoryLocks locks = AdvisoryLocks.create(connectionFactory);
+ *
+ * Mono<Receipt> receipt = locks.withAdvisoryLock(LockKey.named("order", orderId), chargeOnce(orderId));
+ * }</pre>
+ *
+ * <p>Make one for each database and keep it: it owns a small pool of connections, which it opens on demand. Safe to use from
+ * any thread. {@link LockRequest} says what holds for every publisher made here: cancel, errors, connections, nesting.
+ *
+ * @see LockRequest
+ */
+public interface AdvisoryLocks {
+
+    /**
+     * Makes a client with every option at its default. Opens no connection yet.
+     *
+     * @param connectionFactory as for {@link #builder(ConnectionFactory)}
+     * @return a new client
+     * @throws IllegalArgumentException as {@link #builder(ConnectionFactory)} does
+     */
+    static AdvisoryLocks create(ConnectionFactory connectionFactory) {
+        return builder(connectionFactory).build();
+    }
+
+    /**
+     * Starts to make a client.
+     *
+     * @param connectionFactory of r2dbc-postgresql, or a wrapper around one such as r2dbc-pool's {@code ConnectionPool} or
+     *     Spring's proxies: the driver's own factory within is what is used, because lock connections must not come from the
+     *     pool that the guarded work borrows from
+     * @return a builder with every option at its default
+     * @throws IllegalArgumentException when there is no r2dbc-postgresql factory within
+     */
+    static Builder builder(ConnectionFactory connectionFactory) {
+        return new ClientBuilder(connectionFactory);
+    }
+
+    /**
+     * Runs a {@code Mono} under an exclusive lock: {@code exclusive(key).guard(work)}.
+     *
+     * @param key what to lock
+     * @param work subscribed to once the lock is granted
+     * @param <T> what it emits
+     * @return the value of the work, emitted after COMMIT succeeded
+     * @see LockRequest#guard(Mono)
+     */
+    <T> Mono<T> withAdvisoryLock(LockKey key, Mono<T> work);
+
+    /**
+     * Runs a publisher under an exclusive lock. A {@code Mono} typed as {@code Publisher} is treated as a {@code Mono}: its
+     * value is emitted after COMMIT.
+     *
+     * @param key what to lock
+     * @param work subscribed to once the lock is granted
+     * @param <T> what it emits
+     * @return the items of the work, while the transaction is open; completion after COMMIT succeeded
+     * @see LockRequest#guard(Flux)
+     */
+    <T> Flux<T> withAdvisoryLock(LockKey key, Publisher<T> work);
+
+    /**
+     * As {@link #withAdvisoryLock(LockKey, Mono)}, without waiting: {@code exclusive(key).noWait().guard(work)}.
+     *
+     * @param key what to lock
+     * @param work subscribed to once the lock is granted
+     * @param <T> what it emits
+     * @return the value of the work, or {@link LockNotAvailableException} when the key is busy
+     */
+    <T> Mono<T> tryWithAdvisoryLock(LockKey key, Mono<T> work);
+
+    /**
+     * As {@link #withAdvisoryLock(LockKey, Publisher)}, without waiting.
+     *
+     * @param key what to lock
+     * @param work subscribed to once the lock is granted
+     * @param <T> what it emits
+     * @return the items of the work, or {@link LockNotAvailableException} when the key is busy
+     */
+    <T> Flux<T> tryWithAdvisoryLock(LockKey key, Publisher<T> work);
+
+    /**
+     * Asks for an exclusive lock: no other hold of any of the keys, exclusive or shared, overlaps with it.
+     *
+     * @param key what to lock
+     * @param more further keys: all are granted, or none; taken in one order everywhere, so that two such requests never
+     *     deadlock each other
+     * @return a request with the default wait
+     */
+    LockRequest exclusive(LockKey key, LockKey... more);
+
+    /**
+     * As {@link #exclusive(LockKey, LockKey...)}.
+     *
+     * @param keys at least one; repetitions count once
+     * @return a request with the default wait
+     */
+    LockRequest exclusive(Collection<LockKey> keys);
+
+    /**
+     * Asks for a shared lock: no exclusive hold of any of the keys overlaps with it.
+     *
+     * @param key what to lock
+     * @param more further keys, all or none
+     * @return a request with the default wait
+     */
+    LockRequest shared(LockKey key, LockKey... more);
+
+    /**
+     * As {@link #shared(LockKey, LockKey...)}.
+     *
+     * @param keys at least one; repetitions count once
+     * @return a request with the default wait
+     */
+    LockRequest shared(Collection<LockKey> keys);
+
+    /**
+     * Ends this client: requests that wait, and new ones, fail with {@link LocksClosedException}; holds may end by
+     * themselves for {@link Builder#closeGrace(Duration)}, then they are rolled back and told the same; then the connections
+     * are closed.
+     *
+     * <p>Cold and idempotent: closing starts at the first subscription. A cancel does not stop it.
+     *
+     * @return completes when every connection is closed
+     */
+    Mono<Void> close();
+
+    /**
+     * The options of a client. A bad value is refused at once with an {@link IllegalArgumentException} that names it.
+     *
+     * <p>Not safe to share between threads while it is being configured.
+     */
+    interface Builder {
+
+        /** Default of {@link #maxConnections(int)}. */
+        int DEFAULT_MAX_CONNECTIONS = 10;
+
+        /** Default of {@link #connectTimeout(Duration)}: 5 seconds. */
+        Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(5);
+
+        /** Default of {@link #closeGrace(Duration)}: 10 seconds. */
+        Duration DEFAULT_CLOSE_GRACE = Duration.ofSeconds(10);
+
+        /** Default of {@link #holdWarning(Duration)}: 30 seconds. */
+        Duration DEFAULT_HOLD_WARNING = Duration.ofSeconds(30);
+
+        /** Default of {@link #applicationName(String)}. */
+        String DEFAULT_APPLICATION_NAME = "r2lock";
+
+        /**
+         * The most connections this client opens; each hold uses one, and each key that is waited for on the server uses
+         * one. The last free one is never spent on such a wait.
+         *
+         * @param maxConnections from 1 to 10,000
+         * @return this
+         */
+        Builder maxConnections(int maxConnections);
+
+        /**
+         * How long a request waits that does not say so itself. Without this option: for ever.
+         *
+         * @param wait as for {@link LockRequest#waitAtMost(Duration)}
+         * @return this
+         */
+        Builder defaultWait(Duration wait);
+
+        /**
+         * The bound on opening and setting up one connection; beyond it a request fails with {@link LockServerException}.
+         *
+         * @param timeout from 1 ms to 1 hour
+         * @return this
+         */
+        Builder connectTimeout(Duration timeout);
+
+        /**
+         * How long {@link AdvisoryLocks#close()} lets holds go on.
+         *
+         * @param grace from zero (ends them at once) to 24 days
+         * @return this
+         */
+        Builder closeGrace(Duration grace);
+
+        /**
+         * A hold longer than this is logged once at WARN and told to {@link LockListener#longHold}: long holds are the
+         * commonest misuse. Checked once a second.
+         *
+         * @param age from zero (never warns) to 24 days
+         * @return this
+         */
+        Builder holdWarning(Duration age);
+
+        /**
+         * How many callers may be waiting at once, from their subscription to the grant; one more fails with
+         * {@link LockNotAvailableException}. Without this option: no bound.
+         *
+         * @param maxWaiters at least 1
+         * @return this
+         */
+        Builder maxWaiters(int maxWaiters);
+
+        /**
+         * What {@code pg_stat_activity} shows as {@code application_name} of the lock connections.
+         *
+         * @param name 1 to 63 bytes of printable ASCII, which is what the server keeps
+         * @return this
+         */
+        Builder applicationName(String name);
+
+        /**
+         * A setting of the server for every lock connection, {@code search_path} say, as {@code SET name = 'value'} would
+         * set it. It is set again after work that used the connection.
+         *
+         * @param name the setting: letters, digits, dots and underscores; not one that r2lock needs for itself
+         * @param value its value, without a NUL character
+         * @return this
+         */
+        Builder connectionSetting(String name, String value);
+
+        /**
+         * Where the guarded work is subscribed to. Without this option: on the event loop of the lock's connection, which
+         * work that blocks, or computes for long, would stall together with other connections.
+         *
+         * @param scheduler stays the caller's to dispose of
+         * @return this
+         */
+        Builder workScheduler(Scheduler scheduler);
+
+        /**
+         * Who is told what happens to holds.
+         *
+         * @param listener called on event loops: it must not block
+         * @return this
+         */
+        Builder listener(LockListener listener);
+
+        /**
+         * Makes the client. Opens no connection yet.
+         *
+         * @return a new client
+         */
+        AdvisoryLocks build();
+    }
+}

@@ -1,0 +1,172 @@
+package io.r2lock;
+
+import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import io.r2dbc.spi.ConnectionFactory;
+import io.r2dbc.spi.Wrapped;
+import java.time.Duration;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
+import reactor.core.scheduler.Scheduler;
+import reactor.core.scheduler.Schedulers;
+
+final class ClientBuilder implements AdvisoryLocks.Builder {
+
+    /** What the design of a hold relies on; {@code transaction_timeout} exists from 17 on, the check interval from 14 on. */
+    private static final Map<String, String> OWN_SETTINGS = ownSettings();
+
+    private static final Set<String> RESERVED = Set.of("lock_timeout", "statement_timeout");
+
+    private static final Pattern SETTING_NAME = Pattern.compile("[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*");
+    private static final Pattern APPLICATION_NAME = Pattern.compile("[\\x20-\\x7e]{1,63}");
+
+    private final PostgresqlConnectionFactory connectionFactory;
+    private final Map<String, String> userSettings = new LinkedHashMap<>();
+    private Scheduler clock = Schedulers.parallel();
+    private int maxConnections = DEFAULT_MAX_CONNECTIONS;
+    private @Nullable Duration defaultWait;
+    private Duration connectTimeout = DEFAULT_CONNECT_TIMEOUT;
+    private Duration closeGrace = DEFAULT_CLOSE_GRACE;
+    private Duration holdWarning = DEFAULT_HOLD_WARNING;
+    private int maxWaiters = Integer.MAX_VALUE;
+    private String applicationName = DEFAULT_APPLICATION_NAME;
+    private @Nullable Scheduler workScheduler;
+    private LockListener listener = new LockListener() {};
+
+    ClientBuilder(@Nullable ConnectionFactory connectionFactory) {
+        this.connectionFactory = driverFactory(Arguments.notNull("connectionFactory", connectionFactory));
+    }
+
+    private static Map<String, String> ownSettings() {
+        Map<String, String> settings = new LinkedHashMap<>();
+        settings.put("idle_in_transaction_session_timeout", "0");
+        settings.put("idle_session_timeout", "0");
+        settings.put("transaction_timeout", "0");
+        settings.put("tcp_keepalives_idle", "5");
+        settings.put("tcp_keepalives_interval", "2");
+        settings.put("tcp_keepalives_count", "4");
+        settings.put("tcp_user_timeout", "13000");
+        settings.put("client_connection_check_interval", "2000");
+        return settings;
+    }
+
+    private static PostgresqlConnectionFactory driverFactory(ConnectionFactory given) {
+        Object factory = given;
+        while (factory != null) {
+            if (factory instanceof PostgresqlConnectionFactory driver) {
+                return driver;
+            }
+            factory = factory instanceof Wrapped<?> wrapper ? wrapper.unwrap() : null;
+        }
+        throw new IllegalArgumentException(
+                "connectionFactory must be one of r2dbc-postgresql, or a wrapper that unwraps to"
+                        + " one, was " + given.getClass().getName() + " for "
+                        + given.getMetadata().getName());
+    }
+
+    /** For tests in virtual time. */
+    ClientBuilder clock(Scheduler clock) {
+        this.clock = clock;
+        return this;
+    }
+
+    @Override
+    public ClientBuilder maxConnections(int maxConnections) {
+        this.maxConnections = Arguments.inRange("maxConnections", maxConnections, 1, 10_000);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder defaultWait(Duration wait) {
+        this.defaultWait = Arguments.wait("defaultWait", wait);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder connectTimeout(Duration timeout) {
+        this.connectTimeout = Arguments.inRange("connectTimeout", timeout, Duration.ofMillis(1), Duration.ofHours(1));
+        return this;
+    }
+
+    @Override
+    public ClientBuilder closeGrace(Duration grace) {
+        this.closeGrace = Arguments.inRange("closeGrace", grace, Duration.ZERO, Arguments.LONGEST);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder holdWarning(Duration age) {
+        this.holdWarning = Arguments.inRange("holdWarning", age, Duration.ZERO, Arguments.LONGEST);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder maxWaiters(int maxWaiters) {
+        this.maxWaiters = Arguments.inRange("maxWaiters", maxWaiters, 1, Integer.MAX_VALUE);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder applicationName(String name) {
+        if (!APPLICATION_NAME
+                .matcher(Arguments.notNull("applicationName", name))
+                .matches()) {
+            throw new IllegalArgumentException(
+                    "applicationName must be 1 to 63 printable ASCII characters, was " + name);
+        }
+        this.applicationName = name;
+        return this;
+    }
+
+    @Override
+    public ClientBuilder connectionSetting(String name, String value) {
+        if (!SETTING_NAME
+                .matcher(Arguments.notNull("connectionSetting name", name))
+                .matches()) {
+            throw new IllegalArgumentException("connectionSetting name must be that of a setting, was " + name);
+        }
+        String lower = name.toLowerCase(java.util.Locale.ROOT);
+        if (RESERVED.contains(lower)) {
+            throw new IllegalArgumentException("connectionSetting name must not be " + name
+                    + ": it stays as the role has it, and the lock's own statement bypasses it");
+        }
+        if (Arguments.notNull("connectionSetting value", value).indexOf('\0') >= 0) {
+            throw new IllegalArgumentException("connectionSetting value of " + name + " must not contain NUL");
+        }
+        userSettings.put(lower, value);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder workScheduler(Scheduler scheduler) {
+        this.workScheduler = Arguments.notNull("workScheduler", scheduler);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder listener(LockListener listener) {
+        this.listener = Arguments.notNull("listener", listener);
+        return this;
+    }
+
+    @Override
+    public AdvisoryLocks build() {
+        Map<String, String> settings = new LinkedHashMap<>(OWN_SETTINGS);
+        settings.put("application_name", applicationName);
+        settings.putAll(userSettings);
+        ClientOptions options = new ClientOptions(
+                clock,
+                maxConnections,
+                defaultWait,
+                connectTimeout,
+                closeGrace,
+                holdWarning,
+                maxWaiters,
+                settings,
+                workScheduler,
+                listener);
+        return new DefaultAdvisoryLocks(connectionFactory, options);
+    }
+}

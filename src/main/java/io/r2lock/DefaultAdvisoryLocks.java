@@ -1,0 +1,214 @@
+package io.r2lock;
+
+import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import io.r2lock.AdvisoryLockException.LockAttempt;
+import java.time.Duration;
+import java.util.Collection;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+import org.reactivestreams.Publisher;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import reactor.core.Disposable;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+import reactor.core.publisher.Sinks;
+import reactor.util.context.ContextView;
+
+/**
+ * The client: what is alive in it, and its end.
+ *
+ * <p>{@code OPEN ──close──▶ CLOSING ──last hold ended, or grace over──▶ connections closed}. An attempt is first entered in
+ * {@code live} and then looks whether the client is closing, while closing first says so and then looks at {@code live}: so
+ * none is missed.
+ */
+final class DefaultAdvisoryLocks implements AdvisoryLocks {
+
+    private static final Logger LOG = LoggerFactory.getLogger(DefaultAdvisoryLocks.class);
+
+    private final ClientOptions options;
+    private final LockConnections connections;
+    private final KeyGates gates = new KeyGates();
+    private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
+    private final AtomicInteger waiting = new AtomicInteger();
+    private final Disposable tick;
+    private final Sinks.Empty<Void> drained = Sinks.empty();
+    private final Mono<Void> close;
+    private volatile boolean closing;
+
+    DefaultAdvisoryLocks(PostgresqlConnectionFactory factory, ClientOptions options) {
+        this.options = options;
+        this.connections = new LockConnections(factory, options);
+        this.close = Mono.defer(this::startToClose).cache();
+        this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
+    }
+
+    ClientOptions options() {
+        return options;
+    }
+
+    LockConnections connections() {
+        return connections;
+    }
+
+    KeyGates gates() {
+        return gates;
+    }
+
+    long now() {
+        return options.clock().now(TimeUnit.NANOSECONDS);
+    }
+
+    @Override
+    public <T> Mono<T> withAdvisoryLock(LockKey key, Mono<T> work) {
+        return exclusive(key).guard(work);
+    }
+
+    @Override
+    public <T> Flux<T> withAdvisoryLock(LockKey key, Publisher<T> work) {
+        return request(Arguments.keys(key), LockMode.EXCLUSIVE, false).guardPublisher(work);
+    }
+
+    @Override
+    public <T> Mono<T> tryWithAdvisoryLock(LockKey key, Mono<T> work) {
+        return exclusive(key).noWait().guard(work);
+    }
+
+    @Override
+    public <T> Flux<T> tryWithAdvisoryLock(LockKey key, Publisher<T> work) {
+        return request(Arguments.keys(key), LockMode.EXCLUSIVE, true).guardPublisher(work);
+    }
+
+    @Override
+    public LockRequest exclusive(LockKey key, LockKey... more) {
+        return request(Arguments.keys(key, more), LockMode.EXCLUSIVE, false);
+    }
+
+    @Override
+    public LockRequest exclusive(Collection<LockKey> keys) {
+        return request(Arguments.keys(keys), LockMode.EXCLUSIVE, false);
+    }
+
+    @Override
+    public LockRequest shared(LockKey key, LockKey... more) {
+        return request(Arguments.keys(key, more), LockMode.SHARED, false);
+    }
+
+    @Override
+    public LockRequest shared(Collection<LockKey> keys) {
+        return request(Arguments.keys(keys), LockMode.SHARED, false);
+    }
+
+    private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
+        Duration wait = noWait ? null : options.defaultWait();
+        return new DefaultLockRequest(this, new LockSpec(keys, mode, wait, noWait, false, false));
+    }
+
+    /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
+    @Nullable
+    Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
+        LockAttempt asked = new LockAttempt(spec.keys(), spec.mode(), Duration.ZERO);
+        if (closing) {
+            receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
+            return null;
+        }
+        if (waiting.incrementAndGet() > options.maxWaiters()) {
+            waiting.decrementAndGet();
+            receiver.failed(new LockNotAvailableException(
+                    "The queue is full: no " + asked + ", because " + options.maxWaiters()
+                            + " callers (maxWaiters) wait already",
+                    asked,
+                    false));
+            return null;
+        }
+        Hold surrounding = context.getOrDefault(this, null);
+        if (surrounding == null || !surrounding.isLive()) {
+            return new TransactionAcquire(this, spec, null, receiver);
+        }
+        return spec.requireNew()
+                ? new TransactionAcquire(this, spec, surrounding, receiver)
+                : new JoinedAcquire(this, spec, surrounding, receiver);
+    }
+
+    void begin(Acquire attempt) {
+        live.add(attempt);
+        if (closing) {
+            attempt.stop(Acquire.Stop.CLOSED);
+        }
+        attempt.start();
+    }
+
+    void granted(Acquire attempt) {
+        waiting.decrementAndGet();
+        LOG.debug("Granted {}", attempt.spec);
+    }
+
+    void notGranted(Acquire attempt) {
+        waiting.decrementAndGet();
+        ended(attempt);
+    }
+
+    void ended(Acquire attempt) {
+        live.remove(attempt);
+        if (closing && live.isEmpty()) {
+            drained.tryEmitEmpty();
+        }
+    }
+
+    @Override
+    public Mono<Void> close() {
+        return close;
+    }
+
+    private Mono<Void> startToClose() {
+        closing = true;
+        for (Acquire attempt : live) {
+            attempt.stop(Acquire.Stop.CLOSED);
+        }
+        if (live.isEmpty()) {
+            drained.tryEmitEmpty();
+        }
+        return drained.asMono()
+                .timeout(options.closeGrace(), Mono.defer(this::endHolds), options.clock())
+                .then(connections.close())
+                .doFinally(signal -> tick.dispose());
+    }
+
+    private Mono<Void> endHolds() {
+        for (Acquire attempt : live) {
+            attempt.endHold(Acquire.Stop.CLOSED);
+        }
+        return drained.asMono();
+    }
+
+    private void tick() {
+        long now = now();
+        connections.closeOverdue(now);
+        for (Acquire attempt : live) {
+            Hold hold = attempt.hold();
+            if (hold != null) {
+                hold.warnIfLong(now);
+            }
+        }
+    }
+
+    void longHold(Hold hold, Duration age) {
+        LOG.warn(
+                "Held for {} ms, which is longer than holdWarning: {} on {}, backend {}. A long hold blocks every other caller"
+                        + " of its key and keeps a transaction open.",
+                age.toMillis(),
+                hold.mode(),
+                hold.keys().stream().map(LockKey::label).collect(Collectors.joining(", ")),
+                hold.backendPid());
+        try {
+            options.listener().longHold(hold.keys(), hold.mode(), age);
+        } catch (RuntimeException thrown) {
+            LOG.warn("The LockListener failed", thrown);
+        }
+    }
+}

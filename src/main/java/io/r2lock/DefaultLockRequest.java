@@ -1,0 +1,107 @@
+package io.r2lock;
+
+import java.time.Duration;
+import java.util.function.Function;
+import org.reactivestreams.Publisher;
+import reactor.core.CoreSubscriber;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+
+final class DefaultLockRequest implements LockRequest {
+
+    private final DefaultAdvisoryLocks client;
+    private final LockSpec spec;
+
+    DefaultLockRequest(DefaultAdvisoryLocks client, LockSpec spec) {
+        this.client = client;
+        this.spec = spec;
+    }
+
+    private LockRequest with(LockSpec changed) {
+        return new DefaultLockRequest(client, changed);
+    }
+
+    @Override
+    public LockRequest waitForever() {
+        return with(spec.waiting(null));
+    }
+
+    @Override
+    public LockRequest waitAtMost(Duration wait) {
+        return with(spec.waiting(Arguments.wait("wait", wait)));
+    }
+
+    @Override
+    public LockRequest noWait() {
+        return with(spec.notWaiting(false));
+    }
+
+    @Override
+    public LockRequest skipIfBusy() {
+        return with(spec.notWaiting(true));
+    }
+
+    @Override
+    public LockRequest requireNew() {
+        return with(spec.asNew());
+    }
+
+    @Override
+    public <T> Mono<T> guard(Mono<T> work) {
+        Arguments.notNull("work", work);
+        return single(hold -> work);
+    }
+
+    @Override
+    public <T> Flux<T> guard(Flux<T> work) {
+        Arguments.notNull("work", work);
+        return many(hold -> work);
+    }
+
+    @Override
+    public <T> Mono<T> guard(Function<? super HeldLock, ? extends Mono<T>> work) {
+        return single(Arguments.notNull("work", work));
+    }
+
+    @Override
+    public <T> Flux<T> guardMany(Function<? super HeldLock, ? extends Publisher<T>> work) {
+        return many(Arguments.notNull("work", work));
+    }
+
+    /** A {@code Mono} that is typed as {@code Publisher} is one all the same: its value waits for COMMIT. */
+    <T> Flux<T> guardPublisher(Publisher<T> work) {
+        Arguments.notNull("work", work);
+        return work instanceof Mono<T> mono ? guard(mono).flux() : many(hold -> work);
+    }
+
+    private <T> Mono<T> single(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        return new Mono<>() {
+            @Override
+            public void subscribe(CoreSubscriber<? super T> actual) {
+                new Guard<T>(client, spec, work, true, actual).start();
+            }
+        };
+    }
+
+    private <T> Flux<T> many(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        return new Flux<>() {
+            @Override
+            public void subscribe(CoreSubscriber<? super T> actual) {
+                new Guard<T>(client, spec, work, false, actual).start();
+            }
+        };
+    }
+
+    @Override
+    public Mono<HeldLock> acquire() {
+        return new AcquireMono(client, spec);
+    }
+
+    @Override
+    public String toString() {
+        String wait = spec.noWait()
+                ? "no wait"
+                : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
+        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + "]";
+    }
+}

@@ -1,0 +1,98 @@
+package io.r2lock;
+
+import java.util.List;
+import java.util.function.BiFunction;
+
+/**
+ * The way of one request through the gates of its keys, one after the other in canonical order.
+ *
+ * <p>The waiters exist from the start, so that {@link #leave}, from whatever thread, finds them all: one that was not entered
+ * yet never will be, and the way ends there.
+ */
+final class GatePass {
+
+    private final KeyGates gates;
+    private final Waiter[] waiters;
+    private final Runnable passed;
+
+    /** Written by whoever enters the gates: one thread at a time, each hands over through a gate. */
+    private int inside;
+
+    private <K> GatePass(KeyGates gates, List<K> keys, BiFunction<K, Waiter.Turn, Waiter> waiter, Runnable passed) {
+        this.gates = gates;
+        this.passed = passed;
+        this.waiters = new Waiter[keys.size()];
+        for (int i = 0; i < waiters.length; i++) {
+            waiters[i] = waiter.apply(keys.get(i), this::turn);
+        }
+    }
+
+    /** For keys that the server is asked for afterwards. */
+    static GatePass forServer(KeyGates gates, List<LockKey> keys, LockMode mode, Runnable passed) {
+        return new GatePass(gates, keys, (key, turn) -> Waiter.forServer(key, mode, turn), passed);
+    }
+
+    /** For what this process alone decides. */
+    static GatePass forTurns(KeyGates gates, List<ChildKey> keys, LockMode mode, Runnable passed) {
+        return new GatePass(gates, keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed);
+    }
+
+    /** Waits at each gate in turn; {@code passed} runs once all are entered. */
+    void queue() {
+        while (inside < waiters.length) {
+            if (!gates.enter(waiters[inside])) {
+                return;
+            }
+            inside++;
+        }
+        passed.run();
+    }
+
+    private void turn(Waiter waiter) {
+        inside++;
+        queue();
+    }
+
+    /** Enters all gates at once, or none. */
+    boolean tryAll() {
+        for (Waiter waiter : waiters) {
+            if (!gates.tryEnter(waiter)) {
+                leave();
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Enters those gates that are free. */
+    void tryEach() {
+        for (Waiter waiter : waiters) {
+            gates.tryEnter(waiter);
+        }
+    }
+
+    /** Whether somebody inside holds the one shared lock that is asked for. */
+    boolean isFollower() {
+        return waiters.length == 1 && waiters[0].follower;
+    }
+
+    /** The server has granted the locks. */
+    void prove() {
+        for (Waiter waiter : waiters) {
+            gates.prove(waiter);
+        }
+    }
+
+    /** The server has refused a follower: back to the front of the queue. */
+    void refuse() {
+        inside = 0;
+        gates.refuse(waiters[0]);
+    }
+
+    /** Idempotent. */
+    void leave() {
+        for (Waiter waiter : waiters) {
+            gates.leave(waiter);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+package io.r2lock;
+
+import java.util.Objects;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
+import org.reactivestreams.Publisher;
+import org.reactivestreams.Subscription;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import reactor.core.CoreSubscriber;
+import reactor.core.publisher.Operators;
+import reactor.core.scheduler.Scheduler;
+import reactor.util.context.Context;
+
+/**
+ * One subscription to guarded work.
+ *
+ * <pre>
+ *   ACQUIRING ──granted──▶ RUNNING ──work completes──▶ ENDING: COMMIT, then the result
+ *       │                     ├──── work fails ──────▶ ENDING: ROLLBACK, then its error
+ *       │                     ├──── hold is ended ───▶ ENDING: work cancelled, ROLLBACK, then the reason
+ *       │                     └──── cancel ──────────▶ CANCELLED: work cancelled, ROLLBACK
+ *       ├──failed──▶ ENDING: the error
+ *       └──cancel──▶ CANCELLED
+ * </pre>
+ *
+ * <p>Who leaves {@code RUNNING} decides the outcome; a cancel during a COMMIT comes too late and is ignored, as COMMIT cannot
+ * be called back.
+ */
+final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receiver {
+
+    private static final Logger LOG = LoggerFactory.getLogger(Guard.class);
+
+    private static final int REQUESTED = 1;
+    private static final int COMMITTED = 2;
+
+    enum State {
+        ACQUIRING,
+        RUNNING,
+        ENDING,
+        CANCELLED
+    }
+
+    private final DefaultAdvisoryLocks client;
+    private final LockSpec spec;
+    private final Function<? super HeldLock, ? extends Publisher<? extends T>> work;
+    /** A single value is held back until COMMIT has succeeded. */
+    private final boolean single;
+
+    private final CoreSubscriber<? super T> actual;
+    private final AtomicReference<State> state = new AtomicReference<>(State.ACQUIRING);
+    private final Operators.DeferredSubscription inner = new Operators.DeferredSubscription();
+    /** A single value needs both: somebody who asked for it, and the COMMIT. */
+    private final AtomicInteger emission = new AtomicInteger();
+
+    private volatile @Nullable Acquire acquire;
+    private @Nullable Hold hold;
+    private Context context = Context.empty();
+    private @Nullable T value;
+
+    Guard(
+            DefaultAdvisoryLocks client,
+            LockSpec spec,
+            Function<? super HeldLock, ? extends Publisher<? extends T>> work,
+            boolean single,
+            CoreSubscriber<? super T> actual) {
+        this.client = client;
+        this.spec = spec;
+        this.work = work;
+        this.single = single;
+        this.actual = actual;
+    }
+
+    void start() {
+        actual.onSubscribe(this);
+        Acquire created = client.attempt(spec, actual.currentContext(), this);
+        if (created == null) {
+            return;
+        }
+        acquire = created;
+        if (state.get() == State.CANCELLED) {
+            created.stop(Acquire.Stop.CANCELLED);
+        }
+        client.begin(created);
+    }
+
+    @Override
+    public void granted(Hold granted) {
+        hold = granted;
+        context = granted.into(actual.currentContext());
+        if (!state.compareAndSet(State.ACQUIRING, State.RUNNING)) {
+            granted.end(false);
+            return;
+        }
+        granted.runBy(this::abort);
+        Scheduler scheduler = client.options().workScheduler();
+        if (scheduler == null) {
+            run();
+            return;
+        }
+        try {
+            scheduler.schedule(this::run);
+        } catch (RejectedExecutionException shutDown) {
+            onError(shutDown);
+        }
+    }
+
+    @Override
+    public void failed(Throwable error) {
+        if (!state.compareAndSet(State.ACQUIRING, State.ENDING)) {
+            return;
+        }
+        if (spec.skips(error)) {
+            actual.onComplete();
+        } else {
+            actual.onError(error);
+        }
+    }
+
+    private void run() {
+        if (state.get() != State.RUNNING) {
+            return;
+        }
+        Publisher<? extends T> publisher;
+        try {
+            publisher = Objects.requireNonNull(work.apply(hold()), "The function that was to be guarded returned null");
+        } catch (Throwable thrown) {
+            onError(Operators.onOperatorError(thrown, context));
+            return;
+        }
+        publisher.subscribe(this);
+    }
+
+    private Hold hold() {
+        return Objects.requireNonNull(hold);
+    }
+
+    @Override
+    public Context currentContext() {
+        return context;
+    }
+
+    @Override
+    public void onSubscribe(Subscription subscription) {
+        inner.set(subscription);
+        if (single) {
+            inner.request(Long.MAX_VALUE);
+        }
+    }
+
+    @Override
+    public void onNext(T item) {
+        if (state.get() != State.RUNNING) {
+            Operators.onDiscard(item, context);
+        } else if (single) {
+            value = item;
+        } else {
+            actual.onNext(item);
+        }
+    }
+
+    @Override
+    public void onError(Throwable error) {
+        if (!state.compareAndSet(State.RUNNING, State.ENDING)) {
+            LOG.debug("Guarded work failed after it had been cancelled", error);
+            return;
+        }
+        endWith(error);
+    }
+
+    @Override
+    public void onComplete() {
+        if (!state.compareAndSet(State.RUNNING, State.ENDING)) {
+            return;
+        }
+        hold().commit().subscribe(nothing -> {}, this::refuse, this::committed);
+    }
+
+    private void abort(AdvisoryLockException reason) {
+        if (state.compareAndSet(State.RUNNING, State.ENDING)) {
+            inner.cancel();
+            endWith(reason);
+        }
+    }
+
+    private void endWith(Throwable error) {
+        discardValue();
+        hold().end(false);
+        hold().outcome()
+                .subscribe(
+                        nothing -> {},
+                        alsoFailed -> {
+                            if (alsoFailed != error) {
+                                error.addSuppressed(alsoFailed);
+                            }
+                            actual.onError(error);
+                        },
+                        () -> actual.onError(error));
+    }
+
+    private void refuse(Throwable error) {
+        discardValue();
+        actual.onError(error);
+    }
+
+    private void discardValue() {
+        if (value != null) {
+            Operators.onDiscard(value, context);
+        }
+    }
+
+    private void committed() {
+        if (value == null) {
+            actual.onComplete();
+        } else {
+            emitOnce(COMMITTED);
+        }
+    }
+
+    private void emitOnce(int part) {
+        int before = emission.getAndAccumulate(part, (now, bit) -> now | bit);
+        if (before != (before | part) && (before | part) == (REQUESTED | COMMITTED)) {
+            actual.onNext(Objects.requireNonNull(value));
+            actual.onComplete();
+        }
+    }
+
+    @Override
+    public void request(long n) {
+        if (single) {
+            emitOnce(REQUESTED);
+        } else {
+            inner.request(n);
+        }
+    }
+
+    @Override
+    public void cancel() {
+        State before = state.get();
+        while (before == State.ACQUIRING || before == State.RUNNING) {
+            if (state.compareAndSet(before, State.CANCELLED)) {
+                Acquire waiting = acquire;
+                if (before == State.RUNNING) {
+                    inner.cancel();
+                    discardValue();
+                    hold().end(false);
+                } else if (waiting != null) {
+                    waiting.stop(Acquire.Stop.CANCELLED);
+                }
+                return;
+            }
+            before = state.get();
+        }
+    }
+
+    /** Where this subscription stands, for tests that count what a cancel met. */
+    String phase() {
+        Acquire attempt = acquire;
+        return switch (state.get()) {
+            case ACQUIRING -> attempt == null ? "STARTING" : attempt.phase();
+            case RUNNING -> "RUNNING";
+            case ENDING -> "ENDING";
+            case CANCELLED -> "CANCELLED";
+        };
+    }
+}

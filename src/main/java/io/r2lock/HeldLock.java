@@ -1,0 +1,88 @@
+package io.r2lock;
+
+import io.r2dbc.spi.Connection;
+import java.util.List;
+import reactor.core.publisher.Mono;
+
+/**
+ * One granted lock: what {@link LockRequest#acquire()} emits and what the functions of {@code guard} are given.
+ *
+ * <p>A hold is a transaction on a connection of its own. It ends with {@link #commit()} or {@link #release()}, whichever
+ * comes first; a hold that {@code guard} opened ends by itself, and a <em>joined</em> hold, one that was granted inside
+ * another (see {@link LockRequest#requireNew()}), shares the transaction of the outer one and ends its turn only.
+ *
+ * <p>Safe to use from any thread.
+ */
+public interface HeldLock {
+
+    /**
+     * What is locked.
+     *
+     * @return the keys in canonical order, without repetition, never empty
+     */
+    List<LockKey> keys();
+
+    /**
+     * How it is locked.
+     *
+     * @return the mode
+     */
+    LockMode mode();
+
+    /**
+     * The server process that holds the lock, as {@code pg_locks.pid} shows it.
+     *
+     * @return the process id
+     */
+    int backendPid();
+
+    /**
+     * The connection that holds the lock, inside the lock's transaction: what is written through it is committed with the
+     * hold, or not at all, which no other way of writing can promise.
+     *
+     * <p>It is a view. {@code close()} does nothing; beginning, committing or rolling back the transaction is refused with
+     * an {@link IllegalStateException}, because it would end the lock; savepoints work. Statements run while the hold lasts
+     * and fail with {@link LockLostException} afterwards. What they leave in the session (settings, role, temporary tables,
+     * cursors, session locks) is cleaned before the connection's next use.
+     *
+     * @return the view, the same one at each call
+     */
+    Connection connection();
+
+    /**
+     * Commits what was written through {@link #connection()}, which releases the lock. For a joined hold, as
+     * {@link #release()}: the outer hold decides.
+     *
+     * <p>Cold and idempotent: the transaction is committed once, at the first subscription, and every subscriber is told the
+     * outcome. A cancel is ignored: a COMMIT on its way cannot be called back.
+     *
+     * @return completes when the server has committed; errors with the server's error when it refused (then all is rolled
+     *     back), with {@link CommitOutcomeUnknownException} when the answer never came, with {@link LockLostException} when
+     *     the lock was lost before, and with {@link IllegalStateException} after {@link #release()}
+     */
+    Mono<Void> commit();
+
+    /**
+     * Ends the hold. What was written through {@link #connection()} and not committed is rolled back, so that
+     * {@code Mono.usingWhen(request.acquire(), work, HeldLock::release)} never commits failed work.
+     *
+     * <p>Cold and idempotent. A cancel is ignored.
+     *
+     * @return completes when the lock is free; never errors: a connection that cannot be rolled back is closed, which frees
+     *     the lock too
+     */
+    Mono<Void> release();
+
+    /**
+     * Runs work inside this hold without ending it: requests that the work makes for the same key are re-entrant, and those
+     * for other keys use the same transaction.
+     *
+     * <p>Cold; a cancel cancels the work and leaves the hold as it is.
+     *
+     * @param work what to run
+     * @param <T> what it emits
+     * @return what the work emits; {@link LockLostException} when the hold has ended, or ends before the work does, which is
+     *     cancelled then
+     */
+    <T> Mono<T> guard(Mono<T> work);
+}

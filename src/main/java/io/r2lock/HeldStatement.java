@@ -1,0 +1,69 @@
+package io.r2lock;
+
+import io.r2dbc.spi.Result;
+import io.r2dbc.spi.Statement;
+import reactor.core.publisher.Flux;
+
+/** A statement on the connection of a hold: bindings go to the driver's own, execution goes through the {@link Lane}. */
+final class HeldStatement implements Statement {
+
+    private final TransactionHold hold;
+    private final Statement driver;
+
+    HeldStatement(TransactionHold hold, Statement driver) {
+        this.hold = hold;
+        this.driver = driver;
+    }
+
+    @Override
+    public Flux<Result> execute() {
+        return HeldResult.of(new LaneTicket(hold), driver::execute);
+    }
+
+    @Override
+    public Statement add() {
+        driver.add();
+        return this;
+    }
+
+    @Override
+    public Statement bind(int index, Object value) {
+        driver.bind(index, value);
+        return this;
+    }
+
+    @Override
+    public Statement bind(String name, Object value) {
+        driver.bind(name, value);
+        return this;
+    }
+
+    @Override
+    public Statement bindNull(int index, Class<?> type) {
+        driver.bindNull(index, type);
+        return this;
+    }
+
+    @Override
+    public Statement bindNull(String name, Class<?> type) {
+        driver.bindNull(name, type);
+        return this;
+    }
+
+    @Override
+    public Statement returnGeneratedValues(String... columns) {
+        driver.returnGeneratedValues(columns);
+        return this;
+    }
+
+    @Override
+    public Statement fetchSize(int rows) {
+        driver.fetchSize(rows);
+        return this;
+    }
+
+    @Override
+    public String toString() {
+        return driver.toString();
+    }
+}

@@ -1,0 +1,204 @@
+package io.r2lock;
+
+import io.r2lock.AdvisoryLockException.LockAttempt;
+import java.time.Duration;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Mono;
+import reactor.core.publisher.Sinks;
+import reactor.util.context.Context;
+
+/**
+ * A granted attempt, until it has ended. Holds form a tree by {@link #surrounding}; those of one transaction share its
+ * {@link #root}.
+ *
+ * <p>Ends once: by commit, by release, or by {@link #abort} from outside. Whatever still runs inside it is ended first.
+ */
+abstract class Hold implements HeldLock {
+
+    final DefaultAdvisoryLocks client;
+    final Acquire acquire;
+    final LockSpec spec;
+    final @Nullable Hold surrounding;
+
+    private final long since;
+    private final Duration waited;
+    private final Set<Acquire> children = ConcurrentHashMap.newKeySet();
+    private final Sinks.Empty<Void> outcome = Sinks.empty();
+    private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
+    private final AtomicBoolean warned = new AtomicBoolean();
+    private volatile @Nullable Consumer<AdvisoryLockException> worker;
+
+    Hold(Acquire acquire) {
+        this.client = acquire.client;
+        this.acquire = acquire;
+        this.spec = acquire.spec;
+        this.surrounding = acquire.surrounding;
+        this.since = client.now();
+        this.waited = acquire.waited.attempt().waited();
+    }
+
+    /** The hold whose transaction this one is part of. */
+    abstract TransactionHold root();
+
+    /** Neither ended nor ending. */
+    abstract boolean isLive();
+
+    /** Starts to end it; {@code false} when something else has. */
+    abstract boolean end(boolean commit);
+
+    /** Whether the end that came first was a commit. */
+    abstract boolean isCommit();
+
+    @Override
+    public final List<LockKey> keys() {
+        return spec.keys();
+    }
+
+    @Override
+    public final LockMode mode() {
+        return spec.mode();
+    }
+
+    @Override
+    public final int backendPid() {
+        return root().lockConnection().pid();
+    }
+
+    @Override
+    public final Mono<Void> commit() {
+        return Mono.defer(() -> {
+            end(true);
+            AdvisoryLockException why = aborted.get();
+            if (isCommit()) {
+                return outcome.asMono();
+            }
+            return Mono.error(
+                    why != null
+                            ? why
+                            : new IllegalStateException(
+                                    "The " + attempt() + " was released before: nothing was committed"));
+        });
+    }
+
+    /** How it ended; an error of a rollback is told here only. */
+    final Mono<Void> outcome() {
+        return outcome.asMono();
+    }
+
+    @Override
+    public final Mono<Void> release() {
+        return Mono.defer(() -> {
+            end(false);
+            return outcome.asMono().onErrorComplete();
+        });
+    }
+
+    @Override
+    public final <T> Mono<T> guard(Mono<T> work) {
+        Arguments.notNull("work", work);
+        return Mono.defer(() -> {
+            if (!isLive()) {
+                return Mono.error(lost("it has ended; work that is guarded by it cannot start"));
+            }
+            Mono<T> ended = outcome.asMono()
+                    .onErrorComplete()
+                    .then(Mono.error(() -> lost("it ended before the work that it guarded")));
+            return Mono.firstWithSignal(work.contextWrite(this::into), ended);
+        });
+    }
+
+    /** The Context of work that runs inside this hold. */
+    final Context into(Context context) {
+        return context.put(client, this);
+    }
+
+    /** Whoever runs work under this hold ends it when told, instead of {@link #abort}. */
+    final void runBy(Consumer<AdvisoryLockException> running) {
+        worker = running;
+        AdvisoryLockException why = aborted.get();
+        if (why != null) {
+            running.accept(why);
+        }
+    }
+
+    /** Ends the hold against the will of who has it; the first reason is what they are told. */
+    final void abort(AdvisoryLockException why) {
+        if (!isLive() || !aborted.compareAndSet(null, why)) {
+            return;
+        }
+        Consumer<AdvisoryLockException> running = worker;
+        if (running != null) {
+            running.accept(why);
+        } else {
+            end(false);
+        }
+    }
+
+    /** The end has come: tells who waits for it. */
+    final void ended(@Nullable Throwable error) {
+        client.ended(acquire);
+        if (error == null) {
+            outcome.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+        } else {
+            outcome.emitError(error, Sinks.EmitFailureHandler.FAIL_FAST);
+        }
+    }
+
+    /** From now on the child ends when this hold does; {@code false} when that is now. */
+    final boolean adopt(Acquire child) {
+        children.add(child);
+        if (isLive()) {
+            return true;
+        }
+        children.remove(child);
+        return false;
+    }
+
+    final void abandon(Acquire child) {
+        children.remove(child);
+    }
+
+    final void endChildren() {
+        for (Acquire child : children) {
+            child.stop(Acquire.Stop.SURROUNDING_ENDED);
+            child.endHold(Acquire.Stop.SURROUNDING_ENDED);
+        }
+    }
+
+    /** The nearest hold, from this one outwards, that has the key. */
+    final @Nullable Hold ownerOf(LockKey key) {
+        for (Hold hold = this; hold != null; hold = hold.surrounding) {
+            if (hold.spec.keys().contains(key)) {
+                return hold;
+            }
+        }
+        return null;
+    }
+
+    final void warnIfLong(long now) {
+        Duration limit = client.options().holdWarning();
+        long age = now - since;
+        if (!limit.isZero() && age > limit.toNanos() && isLive() && warned.compareAndSet(false, true)) {
+            client.longHold(this, Duration.ofNanos(age));
+        }
+    }
+
+    final LockAttempt attempt() {
+        return new LockAttempt(spec.keys(), spec.mode(), waited);
+    }
+
+    final AdvisoryLockException lost(String why) {
+        return new LockLostException("Lost the " + attempt() + ": " + why, attempt(), null);
+    }
+
+    final long heldMillis() {
+        return TimeUnit.NANOSECONDS.toMillis(client.now() - since);
+    }
+}

@@ -1,0 +1,166 @@
+package io.r2lock;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Takes keys inside a hold, in its transaction: takes turns with its siblings, then, for keys that no surrounding hold has,
+ * enters the connection's {@link Lane} alone and sends a savepoint and the lock as one message.
+ *
+ * <p>It never queues at a gate of the process, because it holds something already: two chains that hold A and B and nest B and
+ * A would wait there for ever, unseen; on the server PostgreSQL sees them. It does queue for its siblings' turns, which only
+ * this process can see.
+ */
+final class JoinedAcquire extends Acquire {
+
+    private final Hold parent;
+    private final TransactionHold root;
+    private final GatePass turns;
+    private final List<LockKey> missing = new ArrayList<>(1);
+    private final List<Waiter> places = new ArrayList<>(1);
+    private final Waiter section;
+    private @Nullable String impossible;
+
+    JoinedAcquire(DefaultAdvisoryLocks client, LockSpec spec, Hold parent, Receiver receiver) {
+        super(client, spec, parent, receiver);
+        this.parent = parent;
+        this.root = parent.root();
+        this.section = root.lane().place(LockMode.EXCLUSIVE, turn -> send());
+        this.turns = GatePass.forTurns(
+                root.lane().gates(), spec.keys().stream().map(this::turnFor).toList(), spec.mode(), this::haveTurns);
+    }
+
+    private ChildKey turnFor(LockKey key) {
+        Hold owner = parent.ownerOf(key);
+        if (owner == null) {
+            missing.add(key);
+            return new ChildKey(root, key);
+        }
+        if (owner.root() != root) {
+            impossible = "the same chain holds " + key
+                    + " in another transaction, so waiting for it could only deadlock itself";
+        } else if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
+            impossible =
+                    "the same chain holds " + key + " as shared, and two chains that both ask for more would deadlock"
+                            + " each other; ask for the exclusive lock first";
+        }
+        return new ChildKey(owner, key);
+    }
+
+    @Override
+    void begin() {
+        if (impossible != null) {
+            fail(QUEUED, new IllegalStateException("No " + waited.attempt() + ": " + impossible));
+        } else if (!parent.adopt(this)) {
+            stop(Stop.SURROUNDING_ENDED);
+        } else if (!spec.noWait()) {
+            turns.queue();
+        } else if (turns.tryAll()) {
+            haveTurns();
+        } else {
+            parent.abandon(this);
+            fail(QUEUED, waited.busy("by another request inside the same hold"));
+        }
+    }
+
+    private void haveTurns() {
+        if (missing.isEmpty()) {
+            if (advance(QUEUED, GRANTED)) {
+                granted();
+            }
+            return;
+        }
+        for (LockKey key : missing) {
+            Waiter place = Waiter.forServer(key, spec.mode(), late -> {});
+            if (client.gates().tryEnter(place)) {
+                places.add(place);
+            }
+        }
+        if (!advance(QUEUED, BORROWING)) {
+            leavePlaces();
+        } else if (root.lane().enter(section)) {
+            send();
+        }
+    }
+
+    private void send() {
+        String sql = spec.noWait()
+                ? LockSql.tryLockNested(missing, spec.mode())
+                : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
+        lock(root.lockConnection(), sql, spec.noWait());
+    }
+
+    @Override
+    void granted() {
+        if (!missing.isEmpty()) {
+            for (Waiter place : places) {
+                client.gates().prove(place);
+            }
+            root.keepUntilEnd(places);
+            if (spec.noWait()) {
+                // the message that tried could not know the answer; nothing that follows on this connection can
+                // overtake it
+                root.lockConnection().send(LockSql.KEEP_NESTED, (error, yes) -> {});
+            }
+            root.lane().leave(section);
+        }
+        JoinedHold hold = new JoinedHold(this, parent);
+        deliver(hold);
+        // whoever ended the surrounding hold may have looked for this one before it was there
+        if (!parent.isLive()) {
+            endHold(Stop.SURROUNDING_ENDED);
+        }
+    }
+
+    @Override
+    void refused(@Nullable Throwable error) {
+        undoNested(() -> fail(
+                UNDOING,
+                error == null
+                        ? waited.busy("by another process, or by another hold on the server")
+                        : waited.failure(error)));
+    }
+
+    @Override
+    void undo() {
+        undoNested(this::stopped);
+    }
+
+    private void undoNested(Runnable then) {
+        LockConnection on = root.lockConnection();
+        if (!on.isUsable()) {
+            withdraw();
+            then.run();
+            return;
+        }
+        on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        on.send(LockSql.UNDO_NESTED, (error, yes) -> {
+            on.inTime();
+            withdraw();
+            then.run();
+        });
+    }
+
+    @Override
+    void withdraw() {
+        leavePlaces();
+        root.lane().leave(section);
+        leaveTurns();
+        parent.abandon(this);
+    }
+
+    private void leavePlaces() {
+        places.forEach(client.gates()::leave);
+    }
+
+    void leaveTurns() {
+        turns.leave();
+    }
+
+    @Override
+    public String toString() {
+        return "joined " + Objects.toString(spec);
+    }
+}

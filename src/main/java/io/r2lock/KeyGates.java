@@ -1,0 +1,72 @@
+package io.r2lock;
+
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.BiFunction;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The gates of all keys that somebody of this process holds or waits for; knows no SQL.
+ *
+ * <p>A gate is changed only inside {@link ConcurrentHashMap#compute} of its key, which is atomic for the key: so a gate needs
+ * no lock of its own, a grant and a cancel that meet are decided by whichever change comes first, and a gate that became idle
+ * is gone in that same step, so that a million distinct keys leave nothing behind. Turns are told after the change.
+ */
+final class KeyGates {
+
+    private final ConcurrentHashMap<Object, KeyGate> gates = new ConcurrentHashMap<>();
+
+    /** Goes in at once, which the answer tells, or queues; then {@link Waiter#turn} is told, once. */
+    boolean enter(Waiter waiter) {
+        return enter(waiter, true);
+    }
+
+    /** Goes in at once or not at all. */
+    boolean tryEnter(Waiter waiter) {
+        return enter(waiter, false);
+    }
+
+    private boolean enter(Waiter waiter, boolean queue) {
+        boolean[] inside = new boolean[1];
+        gates.compute(waiter.key, (key, present) -> {
+            KeyGate gate = present == null ? new KeyGate() : present;
+            inside[0] = gate.enter(waiter, queue);
+            return gate.isIdle() ? null : gate;
+        });
+        return inside[0];
+    }
+
+    /** Gives up a place, queued or inside; idempotent, and a waiter that has not entered yet never will. */
+    void leave(Waiter waiter) {
+        change(waiter, KeyGate::leave);
+    }
+
+    void prove(Waiter waiter) {
+        if (waiter.pathfinder) {
+            change(waiter, KeyGate::prove);
+        }
+    }
+
+    void refuse(Waiter waiter) {
+        change(waiter, KeyGate::refuse);
+    }
+
+    /** How many keys are held or waited for. */
+    int size() {
+        return gates.size();
+    }
+
+    private void change(Waiter waiter, BiFunction<KeyGate, Waiter, @Nullable Waiter> transition) {
+        Waiter[] admitted = new Waiter[1];
+        gates.compute(waiter.key, (key, present) -> {
+            KeyGate gate = present == null ? new KeyGate() : present;
+            admitted[0] = transition.apply(gate, waiter);
+            return gate.isIdle() ? null : gate;
+        });
+        for (Waiter next = admitted[0]; next != null; ) {
+            Waiter told = next;
+            next = told.next;
+            told.next = null;
+            told.turn.come(told);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+package io.r2lock;
+
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+
+/**
+ * Who may send on the connection of one transaction: user statements side by side, or one section alone (the savepoint and
+ * lock of a nested request, or the end of the transaction).
+ *
+ * <p>Alone, because a CancelRequest hits whatever the backend is doing: it may be sent for a nested lock only while nothing
+ * else of this transaction is on the wire.
+ *
+ * <p>{@code used} is set before anybody enters, and the hold's state is checked after; the end of the hold sets the state and
+ * then reads {@code used}. So a transaction that ran no statement of the user's ends without touching a queue.
+ */
+final class Lane {
+
+    private final TransactionHold hold;
+    private final KeyGates gates = new KeyGates();
+    private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
+    private volatile boolean used;
+
+    Lane(TransactionHold hold) {
+        this.hold = hold;
+    }
+
+    /** The gates of this transaction: its lane, and the turns that nested requests for one key take. */
+    KeyGates gates() {
+        return gates;
+    }
+
+    /** A place for a user statement, or for a section. */
+    Waiter place(LockMode mode, Waiter.Turn turn) {
+        return Waiter.forTurn(this, mode, turn);
+    }
+
+    /** Whether the place was entered at once; else its turn is told. */
+    boolean enter(Waiter place) {
+        used = true;
+        return gates.enter(place);
+    }
+
+    void leave(Waiter place) {
+        gates.leave(place);
+    }
+
+    void runs(LaneTicket statement) {
+        statements.add(statement);
+    }
+
+    void ran(LaneTicket statement) {
+        statements.remove(statement);
+    }
+
+    /** Waits for what is on the wire, then runs the end of the transaction. */
+    void close(Runnable end) {
+        if (!used) {
+            end.run();
+            return;
+        }
+        LockConnection connection = hold.lockConnection();
+        connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
+        if (enter(place(LockMode.EXCLUSIVE, turn -> end.run()))) {
+            end.run();
+        }
+    }
+
+    /** Cancels what is on the wire, then runs the end of the transaction. */
+    void cancelAndClose(Runnable end) {
+        if (!used) {
+            end.run();
+            return;
+        }
+        ServerCancel cancel =
+                new ServerCancel(hold.lockConnection(), hold.client.options().clock(), end);
+        if (enter(place(LockMode.EXCLUSIVE, turn -> cancel.answered()))) {
+            end.run();
+            return;
+        }
+        for (LaneTicket statement : statements) {
+            statement.abandon();
+        }
+        cancel.begin();
+    }
+}

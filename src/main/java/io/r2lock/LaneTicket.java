@@ -1,0 +1,83 @@
+package io.r2lock;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+
+/**
+ * One user statement in the {@link Lane}: its results are streams of their own, and all that it has open count as one place.
+ *
+ * <p>The streams that are open are in the lane together, so that a result can be read while a section waits behind the
+ * statement that the result belongs to.
+ */
+final class LaneTicket {
+
+    private final TransactionHold hold;
+    private final Set<LaneStream.Reader<?>> readers = ConcurrentHashMap.newKeySet();
+    private final List<Waiter> places = new ArrayList<>(1);
+    private int inside;
+
+    LaneTicket(TransactionHold hold) {
+        this.hold = hold;
+    }
+
+    /** Starts the reader when the lane lets it in, at once if the statement is in there already. */
+    void join(LaneStream.Reader<?> reader) {
+        synchronized (this) {
+            if (inside > 0) {
+                inside++;
+                readers.add(reader);
+            }
+        }
+        if (readers.contains(reader)) {
+            reader.start();
+            return;
+        }
+        Waiter place = hold.lane().place(LockMode.SHARED, turn -> enter(reader, turn));
+        if (hold.lane().enter(place)) {
+            enter(reader, place);
+        }
+    }
+
+    private void enter(LaneStream.Reader<?> reader, Waiter place) {
+        synchronized (this) {
+            inside++;
+            places.add(place);
+        }
+        readers.add(reader);
+        hold.lane().runs(this);
+        if (hold.isLive()) {
+            reader.start();
+        } else {
+            leave(reader);
+            reader.refuse(hold.lost("it has ended; its connection runs no more statements"));
+        }
+    }
+
+    void leave(LaneStream.Reader<?> reader) {
+        if (!readers.remove(reader)) {
+            return;
+        }
+        List<Waiter> left;
+        synchronized (this) {
+            if (--inside > 0) {
+                return;
+            }
+            left = List.copyOf(places);
+            places.clear();
+        }
+        hold.lane().ran(this);
+        left.forEach(hold.lane()::leave);
+    }
+
+    /** The hold ends: nobody reads on, and what the server still answers is thrown away. */
+    void abandon() {
+        readers.forEach(reader -> reader.fail(hold.lost("it ended while a statement ran on its connection")));
+    }
+
+    /** User statements leave things in the session. */
+    void marksConnection() {
+        hold.lockConnection().forUser();
+    }
+}

@@ -1,0 +1,180 @@
+package io.r2lock;
+
+import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import java.util.Queue;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
+import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Schedulers;
+import reactor.pool.InstrumentedPool;
+import reactor.pool.PoolBuilder;
+import reactor.pool.PooledRef;
+
+/**
+ * The pool of lock connections: reactor-pool, and in front of it the rules that keep holders and waiters from starving each
+ * other.
+ *
+ * <ul>
+ *   <li>{@code demand} counts what was asked of the pool and is not back yet. While it is below the maximum the next borrower
+ *       is served without waiting for anybody; so {@link #borrowNow} never waits for a holder.
+ *   <li>A statement that may block on the server needs one of {@code maxConnections - 1} permits ({@link #mayWaitOnServer}).
+ *       Who gets none <em>polls</em>: tries, and gives the connection back when the key is busy. So the last connection is
+ *       never spent on a wait.
+ *   <li>A poll does occupy the last connection for a round trip or two. {@link #borrowNow} waits for that, and a poll that
+ *       ends hands its connection over.
+ * </ul>
+ */
+final class LockConnections {
+
+    private final ClientOptions options;
+    private final ConnectionOpener opener;
+    private final InstrumentedPool<LockConnection> pool;
+    private final Set<LockConnection> open = ConcurrentHashMap.newKeySet();
+    private final AtomicInteger demand = new AtomicInteger();
+    private final AtomicInteger serverWaits = new AtomicInteger();
+    private final int mostServerWaits;
+    private final AtomicInteger polls = new AtomicInteger();
+    private final Queue<Borrow> behindPolls = new ConcurrentLinkedQueue<>();
+    private final AtomicInteger generation = new AtomicInteger();
+
+    LockConnections(PostgresqlConnectionFactory factory, ClientOptions options) {
+        this.options = options;
+        this.opener = new ConnectionOpener(factory, options);
+        this.mostServerWaits = Math.max(1, options.maxConnections() - 1);
+        // not on the caller's thread: a connection that is opened on an event loop lives on that loop, and soon all on
+        // one;
+        // and the first one ever loads native libraries
+        this.pool = PoolBuilder.from(Mono.defer(() -> opener.open(generation.get()))
+                        .doOnNext(open::add)
+                        .subscribeOn(Schedulers.boundedElastic()))
+                .sizeBetween(0, options.maxConnections())
+                .idleResourceReuseMruOrder()
+                .evictionPredicate((connection, metadata) -> isDistrusted(connection))
+                .destroyHandler(connection -> Mono.fromRunnable(() -> {
+                    open.remove(connection);
+                    connection.close();
+                }))
+                .buildPool();
+    }
+
+    /** Asks for a connection and waits for it, in turn. */
+    void borrow(Borrow borrow) {
+        demand.incrementAndGet();
+        ask(borrow);
+    }
+
+    private void ask(Borrow borrow) {
+        if (borrow.asks()) {
+            pool.acquire().subscribe(borrow);
+        } else {
+            ended();
+        }
+    }
+
+    /** Asks for a connection that is idle, or can be opened, or is out for a poll only. */
+    void borrowNow(Borrow borrow) {
+        for (int now = demand.get(); now < options.maxConnections(); now = demand.get()) {
+            if (demand.compareAndSet(now, now + 1)) {
+                ask(borrow);
+                return;
+            }
+        }
+        behindPolls.add(borrow);
+        if (polls.get() == 0) {
+            refuseBehindPolls();
+        }
+    }
+
+    /** Whether one more statement may block on the server; {@link #waitedOnServer} gives the permit back. */
+    boolean mayWaitOnServer() {
+        for (int now = serverWaits.get(); now < mostServerWaits; now = serverWaits.get()) {
+            if (serverWaits.compareAndSet(now, now + 1)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    void waitedOnServer() {
+        serverWaits.decrementAndGet();
+    }
+
+    void pollBegins() {
+        polls.incrementAndGet();
+    }
+
+    /** The poll got its lock, or failed: its connection does not come free now. */
+    void pollEnds() {
+        if (polls.decrementAndGet() == 0) {
+            refuseBehindPolls();
+        }
+    }
+
+    /** The poll found its key busy. */
+    void pollEnds(Lease lease) {
+        boolean handed = false;
+        for (Borrow next = behindPolls.poll(); next != null && !handed; ) {
+            handed = lease.handTo(next);
+            next = handed ? null : behindPolls.poll();
+        }
+        if (!handed) {
+            lease.giveBack();
+        }
+        pollEnds();
+    }
+
+    private void refuseBehindPolls() {
+        for (Borrow next = behindPolls.poll(); next != null; next = behindPolls.poll()) {
+            next.exhausted();
+        }
+    }
+
+    /** A pooled connection turned out dead: those that are idle now are closed, not lent, and a fresh one comes next. */
+    void distrustIdle() {
+        generation.incrementAndGet();
+    }
+
+    private boolean isDistrusted(LockConnection connection) {
+        return !connection.isUsable() || connection.generation() < generation.get();
+    }
+
+    void takeBack(PooledRef<LockConnection> slot) {
+        Mono<Void> back = slot.poolable().isUsable() ? slot.release() : slot.invalidate();
+        back.subscribe();
+        ended();
+    }
+
+    void ended() {
+        demand.decrementAndGet();
+    }
+
+    /** Closes connections whose server has not answered in time; called once a second. */
+    void closeOverdue(long now) {
+        for (LockConnection connection : open) {
+            connection.closeIfOverdue(now);
+        }
+    }
+
+    /** Closes what is idle now, and everything else as it comes back. */
+    Mono<Void> close() {
+        return pool.disposeLater();
+    }
+
+    int acquired() {
+        return pool.metrics().acquiredSize();
+    }
+
+    int pending() {
+        return pool.metrics().pendingAcquireSize();
+    }
+
+    int allocated() {
+        return pool.metrics().allocatedSize();
+    }
+
+    int maxConnections() {
+        return options.maxConnections();
+    }
+}

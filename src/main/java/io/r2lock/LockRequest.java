@@ -1,0 +1,126 @@
+package io.r2lock;
+
+import java.time.Duration;
+import java.util.function.Function;
+import org.reactivestreams.Publisher;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+
+/**
+ * What to lock, in which mode and how long to wait for it; made by {@link AdvisoryLocks#exclusive(LockKey, LockKey...)} and
+ * {@link AdvisoryLocks#shared(LockKey, LockKey...)}.
+ *
+ * <p>Immutable: every setting returns a new request, so one can be kept and used for many subscriptions at once.
+ *
+ * <p>There are two doors. {@code guard} runs work under the lock and ends the hold whatever happens: prefer it.
+ * {@link #acquire()} gives the hold away, for the rare lifetime that no operator spans; its caller must end it.
+ *
+ * <p>All publishers are cold: each subscription takes the lock anew. <b>Cancel</b> is safe at every instant: a queued
+ * request leaves the queue, a wait on the server is cancelled there, granted work is cancelled and rolled back, and no lock,
+ * transaction or connection outlives the call. <b>Connections</b>: one of {@link AdvisoryLocks.Builder#maxConnections(int)}
+ * while waiting on the server and while holding, none while queued behind another caller of this process.
+ *
+ * <p><b>Errors</b>, beside those of the work, which pass through untouched: {@link LockNotAvailableException},
+ * {@link LockTimeoutException}, {@link LockDeadlockException}, {@link LockServerException}, {@link LockLostException},
+ * {@link CommitOutcomeUnknownException}, {@link LocksClosedException}; and {@link IllegalStateException} where a request
+ * inside a hold asks for the impossible (exclusive inside shared, {@link #requireNew()} of a key that its own chain holds).
+ *
+ * <p><b>Nesting.</b> A request inside the work of another one joins it: the same key is re-entrant, another key is taken in
+ * the same transaction and held until that ends. It is the Reactor Context that tells, never the thread. Requests side by
+ * side in one hold that name one key take turns.
+ */
+public interface LockRequest {
+
+    /**
+     * Waits without bound; the default, unless {@link AdvisoryLocks.Builder#defaultWait(Duration)} says otherwise.
+     *
+     * @return a new request
+     */
+    LockRequest waitForever();
+
+    /**
+     * Waits at most this long, for everything together: earlier callers of this process, a connection, the server's lock.
+     *
+     * @param wait more than zero, at most 24 days; smaller than a millisecond counts as one
+     * @return a new request, which errors with {@link LockTimeoutException} when the time is over
+     */
+    LockRequest waitAtMost(Duration wait);
+
+    /**
+     * Does not wait: neither for another holder nor for a free connection. Opening one, where the pool still may, and one
+     * round trip are not counted as waiting.
+     *
+     * @return a new request, which errors with {@link LockNotAvailableException} when a key is busy
+     */
+    LockRequest noWait();
+
+    /**
+     * As {@link #noWait()}, but busy completes empty. Use it where skipping is the point, as in "unless another instance
+     * does it"; elsewhere an empty result is too easily taken for success.
+     *
+     * @return a new request, which completes empty when a key is busy
+     */
+    LockRequest skipIfBusy();
+
+    /**
+     * Never joins a surrounding hold: takes a connection and a transaction of its own, which commits on its own.
+     *
+     * <p>Inside a hold it does not wait for a connection but fails with {@link LockNotAvailableException} when none is free
+     * (holders that wait for connections of one pool would wait for each other for ever). PostgreSQL cannot see a cycle
+     * between a hold and a request that its own work made on another connection, so bound the wait.
+     *
+     * @return a new request
+     */
+    LockRequest requireNew();
+
+    /**
+     * Runs a {@code Mono} under the lock.
+     *
+     * @param work subscribed to once the lock is granted, with the hold in its Context
+     * @param <T> what it emits
+     * @return the value of the work, emitted after COMMIT succeeded; an error when the lock could not be had, when the work
+     *     failed (its own error, after ROLLBACK) or when COMMIT failed
+     */
+    <T> Mono<T> guard(Mono<T> work);
+
+    /**
+     * Runs a {@code Flux} under the lock.
+     *
+     * <p>Items are emitted while the transaction is still open, and the completion after COMMIT: an item is no proof of
+     * success. Cancelling, and that is what {@code next()} and {@code take(1)} do, rolls back.
+     *
+     * @param work subscribed to once the lock is granted, with the hold in its Context; backpressure passes through
+     * @param <T> what it emits
+     * @return the items of the work; completion after COMMIT succeeded; errors as for {@link #guard(Mono)}
+     */
+    <T> Flux<T> guard(Flux<T> work);
+
+    /**
+     * As {@link #guard(Mono)}, for work that uses the hold: its connection, or its backend's pid.
+     *
+     * @param work called once the lock is granted
+     * @param <T> what it emits
+     * @return as for {@link #guard(Mono)}
+     */
+    <T> Mono<T> guard(Function<? super HeldLock, ? extends Mono<T>> work);
+
+    /**
+     * As {@link #guard(Flux)}, for work that uses the hold.
+     *
+     * @param work called once the lock is granted
+     * @param <T> what it emits
+     * @return as for {@link #guard(Flux)}
+     */
+    <T> Flux<T> guardMany(Function<? super HeldLock, ? extends Publisher<T>> work);
+
+    /**
+     * Takes the lock and gives it away: from the emission on, ending the hold is the caller's duty, by
+     * {@link HeldLock#commit()} or {@link HeldLock#release()}.
+     *
+     * <p>A cancel before the emission leaves nothing behind. Reactor may drop what was emitted ({@code zip} with a peer that
+     * fails does), and a dropped hold lasts until {@link AdvisoryLocks#close()}: where {@code guard} can express it, use that.
+     *
+     * @return the hold, or an error when the lock could not be had
+     */
+    Mono<HeldLock> acquire();
+}

@@ -1,0 +1,138 @@
+package io.r2lock;
+
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
+
+/**
+ * All SQL that r2lock sends. Keys go in as numbers, so that no user input is part of a statement but the values of {@link
+ * AdvisoryLocks.Builder#connectionSetting}, which are quoted.
+ *
+ * <p>Each text is one message of the simple protocol, however many statements it has, and so one round trip.
+ */
+final class LockSql {
+
+    static final String ROLLBACK = "ROLLBACK";
+
+    static final String UNDO_NESTED = "ROLLBACK TO SAVEPOINT r2lock_nested;RELEASE SAVEPOINT r2lock_nested";
+    static final String KEEP_NESTED = "RELEASE SAVEPOINT r2lock_nested";
+
+    /**
+     * Read committed, whatever the role's default: under repeatable read the snapshot would be taken before the wait, and the
+     * holder would not see what the previous holder committed.
+     */
+    private static final String BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;";
+
+    /**
+     * A nested request cannot restore the limits from memory: the transaction around it may have set its own. So the server
+     * keeps them meanwhile, in settings that end with the transaction.
+     */
+    private static final String SAVE_LIMITS =
+            "SELECT set_config('r2lock.lock_timeout',current_setting('lock_timeout'),true),"
+                    + "set_config('r2lock.statement_timeout',current_setting('statement_timeout'),true);";
+
+    private static final String RESTORE_LIMITS =
+            ";SELECT set_config('lock_timeout',current_setting('r2lock.lock_timeout'),true),"
+                    + "set_config('statement_timeout',current_setting('r2lock.statement_timeout'),true)";
+
+    /** Everything that DISCARD ALL does, except deallocating the prepared statements that the driver relies on. */
+    private static final String CLEAN = "CLOSE ALL;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;UNLISTEN *;"
+            + "SELECT pg_advisory_unlock_all();DISCARD PLANS;DISCARD TEMP;DISCARD SEQUENCES";
+
+    private LockSql() {}
+
+    /** Reads what r2lock must know of a new connection (pid, encoding, the role's own limits), and sets it up. */
+    static String setUp(Map<String, String> settings) {
+        return "SELECT pg_backend_pid(),current_setting('server_encoding'),current_setting('lock_timeout'),"
+                + "current_setting('statement_timeout')," + applied(settings);
+    }
+
+    /** Removes what user statements may have left in the session, and sets the connection up again. */
+    static String clean(Map<String, String> settings) {
+        return CLEAN + ";SELECT " + applied(settings);
+    }
+
+    /** A setting that this server does not know is left out; {@code CASE} keeps {@code set_config} from running for it. */
+    private static String applied(Map<String, String> settings) {
+        return settings.entrySet().stream()
+                .map(setting -> {
+                    String name = quoted(setting.getKey());
+                    String apply = "set_config(" + name + "," + quoted(setting.getValue()) + ",false)";
+                    return isOptional(setting.getKey())
+                            ? "CASE WHEN current_setting(" + name + ",true) IS NOT NULL THEN " + apply + " END"
+                            : apply;
+                })
+                .collect(Collectors.joining(","));
+    }
+
+    /** Newer than the oldest server that is supported, or missing where the operating system lacks it. */
+    private static boolean isOptional(String setting) {
+        return setting.equals("transaction_timeout");
+    }
+
+    private static String quoted(String text) {
+        return text.indexOf('\\') < 0
+                ? "'" + text.replace("'", "''") + "'"
+                : "E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'";
+    }
+
+    /** BEGIN and the locks; waits on the server at most {@code limitMillis} for each key, 0 for ever. */
+    static String lock(List<LockKey> keys, LockMode mode, long limitMillis, LockConnection.Limits limits) {
+        StringBuilder sql = new StringBuilder(160).append(BEGIN);
+        boolean limited = limitMillis != 0 || !limits.areOff();
+        if (limited) {
+            setLimits(sql, limitMillis);
+        }
+        take(sql, keys, mode);
+        if (limited) {
+            sql.append(";SET LOCAL lock_timeout=").append(quoted(limits.lockTimeout()));
+            sql.append(";SET LOCAL statement_timeout=").append(quoted(limits.statementTimeout()));
+        }
+        return sql.toString();
+    }
+
+    /** BEGIN and one row that says for each key whether it was free. */
+    static String tryLock(List<LockKey> keys, LockMode mode) {
+        return attempt(new StringBuilder(160).append(BEGIN), keys, mode);
+    }
+
+    /** As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. */
+    static String lockNested(List<LockKey> keys, LockMode mode, long limitMillis) {
+        StringBuilder sql =
+                new StringBuilder(512).append("SAVEPOINT r2lock_nested;").append(SAVE_LIMITS);
+        setLimits(sql, limitMillis);
+        take(sql, keys, mode);
+        return sql.append(RESTORE_LIMITS).append(';').append(KEEP_NESTED).toString();
+    }
+
+    /** As {@link #tryLock}, inside a transaction; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
+    static String tryLockNested(List<LockKey> keys, LockMode mode) {
+        return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode);
+    }
+
+    private static void setLimits(StringBuilder sql, long lockMillis) {
+        sql.append("SET LOCAL lock_timeout=").append(lockMillis).append(";SET LOCAL statement_timeout=0;");
+    }
+
+    private static void take(StringBuilder sql, List<LockKey> keys, LockMode mode) {
+        String call =
+                mode == LockMode.EXCLUSIVE ? "SELECT pg_advisory_xact_lock(" : "SELECT pg_advisory_xact_lock_shared(";
+        for (int i = 0; i < keys.size(); i++) {
+            sql.append(i == 0 ? "" : ";").append(call);
+            number(sql, keys.get(i)).append(')');
+        }
+    }
+
+    private static String attempt(StringBuilder sql, List<LockKey> keys, LockMode mode) {
+        String call = mode == LockMode.EXCLUSIVE ? "pg_try_advisory_xact_lock(" : "pg_try_advisory_xact_lock_shared(";
+        for (int i = 0; i < keys.size(); i++) {
+            sql.append(i == 0 ? "SELECT " : " AND ").append(call);
+            number(sql, keys.get(i)).append(')');
+        }
+        return sql.toString();
+    }
+
+    private static StringBuilder number(StringBuilder sql, LockKey key) {
+        return key.isPair() ? sql.append(key.high()).append(',').append(key.low()) : sql.append(key.value());
+    }
+}

@@ -1,0 +1,43 @@
+package io.r2lock;
+
+import io.r2dbc.spi.R2dbcException;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * What r2lock knows about SQLSTATEs, in one place. The class of a driver's exception and its text decide nothing: the driver
+ * maps 55P03, 57014, 57P01 and 25P02 to one class.
+ *
+ * @see <a href="https://www.postgresql.org/docs/current/errcodes-appendix.html">PostgreSQL error codes</a>
+ */
+final class SqlStates {
+
+    private static final String LOCK_NOT_AVAILABLE = "55P03";
+    private static final String DEADLOCK_DETECTED = "40P01";
+
+    /** idle_in_transaction_session_timeout and transaction_timeout. */
+    private static final Set<String> ENDS_SESSION = Set.of("25P03", "25P04");
+
+    private SqlStates() {}
+
+    static @Nullable String of(Throwable error) {
+        return error instanceof R2dbcException fromDriver ? fromDriver.getSqlState() : null;
+    }
+
+    static boolean isDeadlock(@Nullable String state) {
+        return DEADLOCK_DETECTED.equals(state);
+    }
+
+    static boolean isLockTimeout(@Nullable String state) {
+        return LOCK_NOT_AVAILABLE.equals(state);
+    }
+
+    /**
+     * The connection, or its backend, is gone: class 08, and the operator interventions that end a backend (57P01
+     * admin_shutdown, 57P02 crash_shutdown, 57P03 cannot_connect_now, 57P05 idle_session_timeout) or 25P. An error without a
+     * state did not come from the server, so nothing is known about the connection, and it counts as gone.
+     */
+    static boolean isConnectionGone(@Nullable String state) {
+        return state == null || state.startsWith("08") || state.startsWith("57P") || ENDS_SESSION.contains(state);
+    }
+}

@@ -1,0 +1,299 @@
+package io.r2lock;
+
+import java.util.Objects;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+import reactor.core.Disposable;
+import reactor.core.Disposables;
+
+/**
+ * Takes keys in a transaction of its own: passes the gates of this process, borrows a lock connection, and sends BEGIN and the
+ * lock as one message.
+ *
+ * <p>Who holds something already (a {@code requireNew} inside a hold) never queues at a gate and never waits for the pool:
+ * two such chains could wait for each other there, unseen. On the server PostgreSQL sees them.
+ */
+final class TransactionAcquire extends Acquire implements Borrow.Taker {
+
+    private static final long FIRST_BACKOFF_MILLIS = 10;
+    private static final long LONGEST_BACKOFF_MILLIS = 250;
+
+    /** How the lock's statement treats a busy key. */
+    private enum Attempt {
+        /** Blocks on the server, with one of the permits for that. */
+        WAIT,
+        /** {@code noWait}. */
+        TRY,
+        /** Another hold of this process has the shared lock, so this one is most likely free too. */
+        FOLLOW,
+        /** No permit was left. */
+        POLL
+    }
+
+    private final GatePass gates;
+    private final LockConnections connections;
+    private boolean replaced;
+    private Attempt attempt = Attempt.WAIT;
+    private long backoffMillis = FIRST_BACKOFF_MILLIS;
+    private final Disposable.Swap backoff = Disposables.swap();
+    private volatile @Nullable Borrow borrow;
+    private @Nullable Lease lease;
+
+    TransactionAcquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
+        super(client, spec, surrounding, receiver);
+        this.gates = GatePass.forServer(client.gates(), spec.keys(), spec.mode(), this::passed);
+        this.connections = client.connections();
+    }
+
+    @Override
+    void begin() {
+        LockKey own = surrounding == null ? null : held(surrounding);
+        if (own != null) {
+            fail(
+                    QUEUED,
+                    new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + own
+                            + ", so waiting for it could only deadlock itself"));
+        } else if (!spec.noWait() && surrounding == null) {
+            gates.queue();
+        } else if (!spec.noWait()) {
+            gates.tryEach();
+            passed();
+        } else if (gates.tryAll()) {
+            passed();
+        } else {
+            fail(QUEUED, waited.busy("by another caller of this process"));
+        }
+    }
+
+    private @Nullable LockKey held(Hold inner) {
+        for (LockKey key : spec.keys()) {
+            if (inner.ownerOf(key) != null) {
+                return key;
+            }
+        }
+        return null;
+    }
+
+    private void passed() {
+        Borrow asked = new Borrow(connections, this);
+        borrow = asked;
+        if (advance(QUEUED, BORROWING)) {
+            ask(asked);
+        }
+    }
+
+    private void ask(Borrow asked) {
+        if (spec.noWait() || surrounding != null) {
+            connections.borrowNow(asked);
+        } else {
+            connections.borrow(asked);
+        }
+    }
+
+    @Override
+    public void taken(Lease taken) {
+        lease = taken;
+        LockConnection on = taken.connection();
+        String unfit = encodingMismatch(on);
+        if (unfit != null) {
+            taken.giveBack();
+            leaveGates();
+            fail(BORROWING, new IllegalArgumentException(unfit));
+            return;
+        }
+        attempt = chooseAttempt();
+        boolean ask = attempt != Attempt.WAIT;
+        String sql = ask
+                ? LockSql.tryLock(spec.keys(), spec.mode())
+                : LockSql.lock(spec.keys(), spec.mode(), waited.limitMillis(), on.limits());
+        if (!lock(on, sql, ask)) {
+            attemptEnded();
+            taken.giveBack();
+        }
+    }
+
+    private @Nullable String encodingMismatch(LockConnection on) {
+        if (on.encoding().equals("UTF8")) {
+            return null;
+        }
+        for (LockKey key : spec.keys()) {
+            if (key.needsUtf8Server()) {
+                return "key " + key + " has no hash that this server would agree with: its text is not ASCII, and"
+                        + " server_encoding is " + on.encoding() + ", not UTF8. Use LockKey.named.";
+            }
+        }
+        return null;
+    }
+
+    private Attempt chooseAttempt() {
+        if (spec.noWait()) {
+            return Attempt.TRY;
+        }
+        if (gates.isFollower()) {
+            return Attempt.FOLLOW;
+        }
+        if (connections.mayWaitOnServer()) {
+            return Attempt.WAIT;
+        }
+        connections.pollBegins();
+        return Attempt.POLL;
+    }
+
+    private void attemptEnded() {
+        if (attempt == Attempt.WAIT) {
+            connections.waitedOnServer();
+        } else if (attempt == Attempt.POLL) {
+            connections.pollEnds();
+        }
+    }
+
+    @Override
+    public void notTaken(Throwable error) {
+        leaveGates();
+        fail(BORROWING, waited.failure(error));
+    }
+
+    @Override
+    public void exhausted() {
+        leaveGates();
+        fail(BORROWING, waited.noConnection(connections.maxConnections()));
+    }
+
+    @Override
+    void granted() {
+        attemptEnded();
+        gates.prove();
+        deliver(new TransactionHold(this, lease()));
+    }
+
+    @Override
+    void refused(@Nullable Throwable error) {
+        LockConnection on = connection();
+        if (!on.isUsable() || (error != null && SqlStates.isConnectionGone(SqlStates.of(error)))) {
+            on.close();
+            attemptEnded();
+            lease().giveBack();
+            dead(error);
+            return;
+        }
+        on.rollback((rollbackError, yes) -> {
+            if (rollbackError != null) {
+                on.close();
+            }
+            if (error == null) {
+                busy();
+            } else {
+                attemptEnded();
+                lease().giveBack();
+                leaveGates();
+                fail(UNDOING, waited.failure(error));
+            }
+        });
+    }
+
+    /** The connection had died before anything was granted on it: replaced once, by a freshly opened one. */
+    private void dead(@Nullable Throwable error) {
+        if (replaced) {
+            leaveGates();
+            fail(
+                    UNDOING,
+                    waited.failure(error != null ? error : new IllegalStateException("the connection was closed")));
+            return;
+        }
+        replaced = true;
+        connections.distrustIdle();
+        borrowAgain();
+    }
+
+    private void borrowAgain() {
+        Borrow asked = new Borrow(connections, this);
+        borrow = asked;
+        if (again(BORROWING)) {
+            ask(asked);
+        } else {
+            leaveGates();
+        }
+    }
+
+    private void busy() {
+        switch (attempt) {
+            case POLL -> {
+                connections.pollEnds(lease());
+                poll();
+            }
+            case FOLLOW -> {
+                lease().giveBack();
+                if (again(QUEUED)) {
+                    gates.refuse();
+                } else {
+                    leaveGates();
+                }
+            }
+            case TRY, WAIT -> {
+                lease().giveBack();
+                leaveGates();
+                fail(UNDOING, waited.busy("by another process, or by another hold on the server"));
+            }
+        }
+    }
+
+    private void poll() {
+        long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
+        backoffMillis = Math.min(2 * backoffMillis, LONGEST_BACKOFF_MILLIS);
+        if (!again(BORROWING)) {
+            leaveGates();
+            return;
+        }
+        backoff.update(client.options().clock().schedule(this::pollAgain, delay, TimeUnit.MILLISECONDS));
+    }
+
+    private void pollAgain() {
+        Borrow asked = new Borrow(connections, this);
+        borrow = asked;
+        if (state == BORROWING) {
+            ask(asked);
+        }
+    }
+
+    @Override
+    void withdraw() {
+        backoff.dispose();
+        Borrow asked = borrow;
+        if (asked != null) {
+            asked.cancel();
+        }
+        leaveGates();
+    }
+
+    @Override
+    void undo() {
+        LockConnection on = connection();
+        if (!on.isUsable()) {
+            undone();
+            return;
+        }
+        on.rollback((error, yes) -> {
+            if (error != null) {
+                on.close();
+            }
+            undone();
+        });
+    }
+
+    private void undone() {
+        attemptEnded();
+        lease().giveBack();
+        leaveGates();
+        stopped();
+    }
+
+    /** Also called by the hold when it has ended. */
+    void leaveGates() {
+        gates.leave();
+    }
+
+    private Lease lease() {
+        return Objects.requireNonNull(lease);
+    }
+}

@@ -1,0 +1,70 @@
+package io.r2lock;
+
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One caller's place at one {@link KeyGate}.
+ *
+ * <pre>
+ *   NEW ──enter──▶ QUEUED ──admitted──▶ INSIDE ──leave──▶ GONE
+ *    │                └───────leave──────────────────────▶ ▲
+ *    └────────────────────leave──────────────────────────▶ │
+ * </pre>
+ *
+ * <p>Every field that changes belongs to the gate and is read and written only inside {@link KeyGates}' change of that gate.
+ * {@code GONE} is final: a waiter that left before it entered never enters.
+ */
+final class Waiter {
+
+    enum Place {
+        NEW,
+        QUEUED,
+        INSIDE,
+        GONE
+    }
+
+    /** Is told that a waiter, which had to queue, may go in. */
+    @FunctionalInterface
+    interface Turn {
+        void come(Waiter waiter);
+    }
+
+    final Object key;
+    final LockMode mode;
+    final Turn turn;
+
+    /**
+     * A pathfinder among shared waiters goes in alone until the server has granted its lock, so that many of them waiting for
+     * another process cost one connection and not one each.
+     */
+    final boolean pathfinder;
+
+    Place place = Place.NEW;
+    boolean unproven;
+
+    /** Went in while somebody inside held the shared lock: it may try for the lock, and need not wait for it. */
+    boolean follower;
+
+    @Nullable
+    Waiter previous;
+
+    @Nullable
+    Waiter next;
+
+    private Waiter(Object key, LockMode mode, boolean pathfinder, Turn turn) {
+        this.key = key;
+        this.mode = mode;
+        this.pathfinder = pathfinder;
+        this.turn = turn;
+    }
+
+    /** For a key that the server is asked for once the gate is passed. */
+    static Waiter forServer(LockKey key, LockMode mode, Turn turn) {
+        return new Waiter(key, mode, mode == LockMode.SHARED, turn);
+    }
+
+    /** For something that this process alone decides. */
+    static Waiter forTurn(Object key, LockMode mode, Turn turn) {
+        return new Waiter(key, mode, false, turn);
+    }
+}
