@@ -13,17 +13,18 @@ import reactor.core.Disposables;
  *
  * <pre>
  *   QUEUED ──▶ BORROWING ──▶ SENDING ──▶ LOCKING ──▶ GRANTED     the receiver has the hold
- *     ▲            ▲            │           │
- *     │            │            ├───────────┤  busy or failed
- *     │            │            ▼           ▼
- *     └────────────┴── again ── UNDOING ────┴──────▶ ENDED       the receiver has an error
+ *     ▲          ▲ ▲            │           │
+ *     │          │ │            ├───────────┤  busy or failed
+ *     │          │ │            ▼           ▼
+ *     └──────────┼─┴── again ── UNDOING ────┴──────▶ ENDED       the receiver has an error
+ *                └── PAUSING ◀──┘
  *
- *   a stop in QUEUED or BORROWING  ──▶ ENDED
+ *   a stop in QUEUED, PAUSING or BORROWING ──▶ ENDED
  *   a stop in SENDING, LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
  * </pre>
  *
  * <p>{@link #state} moves by compare-and-set only, so that of a grant, a cancel, a timeout and a close exactly one wins. Who
- * moves it away from {@code QUEUED} or {@code BORROWING} withdraws from there. A statement on its way is never abandoned:
+ * moves it away from one of the first three withdraws from there. A statement on its way is never abandoned:
  * {@code STOPPING} lasts until the server has answered and all is undone, and only then is anybody told. While {@code SENDING}
  * there is nothing yet that a CancelRequest could hit, so a stop is left to the sender.
  *
@@ -40,19 +41,20 @@ abstract class Acquire {
     }
 
     static final int QUEUED = 0;
-    static final int BORROWING = 1;
-    static final int SENDING = 2;
-    static final int LOCKING = 3;
-    static final int UNDOING = 4;
-    static final int GRANTED = 5;
-    static final int ENDED = 6;
+    static final int PAUSING = 1;
+    static final int BORROWING = 2;
+    static final int SENDING = 3;
+    static final int LOCKING = 4;
+    static final int UNDOING = 5;
+    static final int GRANTED = 6;
+    static final int ENDED = 7;
 
     /** Why an attempt ends before its grant: a state STOPPING of its own each, so that the first reason stays. */
     enum Stop {
-        CANCELLED(7),
-        TIMED_OUT(8),
-        CLOSED(9),
-        SURROUNDING_ENDED(10);
+        CANCELLED(8),
+        TIMED_OUT(9),
+        CLOSED(10),
+        SURROUNDING_ENDED(11);
 
         final int state;
 
@@ -110,6 +112,11 @@ abstract class Acquire {
     abstract void undo();
 
     final void start() {
+        if (state == ENDED) {
+            // a cancel came before the start, when the client did not count this as alive yet
+            client.ended(this);
+            return;
+        }
         Duration wait = spec.maxWait();
         if (wait != null) {
             timer.update(client.options()
@@ -191,7 +198,7 @@ abstract class Acquire {
         switch (from) {
             case QUEUED -> waited.gatePassed();
             case BORROWING -> waited.connectionTaken();
-            case UNDOING -> waited.connectionGivenBack();
+            case UNDOING, PAUSING -> waited.connectionGivenBack();
             default -> {}
         }
     }
@@ -200,19 +207,10 @@ abstract class Acquire {
         return state > ENDED;
     }
 
-    /** What a stop had interrupted is undone. */
+    /** What a stop had interrupted is undone, and the gates are left. */
     final void stopped() {
         int before = STATE.getAndSet(this, ENDED);
         conclude(Stop.of(before));
-    }
-
-    /** From UNDOING back to an earlier state, unless a stop came meanwhile, which is concluded then. */
-    final boolean again(int to) {
-        if (advance(UNDOING, to)) {
-            return true;
-        }
-        stopped();
-        return false;
     }
 
     /** The state is GRANTED. */
@@ -221,6 +219,10 @@ abstract class Acquire {
         hold = granted;
         client.granted(this);
         receiver.granted(granted);
+        // whoever ends all holds may have looked for this one before it was there
+        if (client.endsHolds()) {
+            endHold(Stop.CLOSED);
+        }
     }
 
     /** Ends a granted attempt's hold from outside its own chain. */
@@ -235,6 +237,7 @@ abstract class Acquire {
     final String phase() {
         return switch (state) {
             case QUEUED -> "QUEUED";
+            case PAUSING -> "PAUSING";
             case BORROWING -> "BORROWING";
             case SENDING, LOCKING -> "LOCKING";
             case UNDOING -> "UNDOING";

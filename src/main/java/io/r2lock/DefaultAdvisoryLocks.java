@@ -40,6 +40,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final Sinks.Empty<Void> drained = Sinks.empty();
     private final Mono<Void> close;
     private volatile boolean closing;
+    private volatile boolean endsHolds;
 
     DefaultAdvisoryLocks(PostgresqlConnectionFactory factory, ClientOptions options) {
         this.options = options;
@@ -179,7 +180,17 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                 .doFinally(signal -> tick.dispose());
     }
 
+    boolean isClosing() {
+        return closing;
+    }
+
+    /** The grace is over: every hold is ended. */
+    boolean endsHolds() {
+        return endsHolds;
+    }
+
     private Mono<Void> endHolds() {
+        endsHolds = true;
         for (Acquire attempt : live) {
             attempt.endHold(Acquire.Stop.CLOSED);
         }
@@ -187,13 +198,18 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     }
 
     private void tick() {
-        long now = now();
-        connections.closeOverdue(now);
-        for (Acquire attempt : live) {
-            Hold hold = attempt.hold();
-            if (hold != null) {
-                hold.warnIfLong(now);
+        try {
+            long now = now();
+            connections.closeOverdue(now);
+            for (Acquire attempt : live) {
+                Hold hold = attempt.hold();
+                if (hold != null) {
+                    hold.warnIfLong(now);
+                }
             }
+        } catch (RuntimeException thrown) {
+            // a subscriber's, who was told an error; the next second must come all the same
+            LOG.error("A subscriber failed in its error signal", thrown);
         }
     }
 

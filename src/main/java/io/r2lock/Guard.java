@@ -124,14 +124,13 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         if (state.get() != State.RUNNING) {
             return;
         }
-        Publisher<? extends T> publisher;
         try {
-            publisher = Objects.requireNonNull(work.apply(hold()), "The function that was to be guarded returned null");
+            Objects.requireNonNull(work.apply(hold()), "The function that was to be guarded returned null")
+                    .subscribe(this);
         } catch (Throwable thrown) {
-            onError(Operators.onOperatorError(thrown, context));
-            return;
+            // even a fatal one must not leave the lock held
+            onError(thrown);
         }
-        publisher.subscribe(this);
     }
 
     private Hold hold() {

@@ -99,15 +99,18 @@ final class JoinedAcquire extends Acquire {
                 client.gates().prove(place);
             }
             root.keepUntilEnd(places);
-            if (spec.noWait()) {
-                // the message that tried could not know the answer; nothing that follows on this connection can
-                // overtake it
-                root.lockConnection().send(LockSql.KEEP_NESTED, (error, yes) -> {});
-            }
-            root.lane().leave(section);
         }
-        JoinedHold hold = new JoinedHold(this, parent);
-        deliver(hold);
+        if (missing.isEmpty() || !spec.noWait()) {
+            join();
+        } else {
+            // the message that tried could not know the answer
+            root.lockConnection().send(LockSql.KEEP_NESTED, (error, yes) -> join());
+        }
+    }
+
+    private void join() {
+        root.lane().leave(section);
+        deliver(new JoinedHold(this, parent));
         // whoever ended the surrounding hold may have looked for this one before it was there
         if (!parent.isLive()) {
             endHold(Stop.SURROUNDING_ENDED);
@@ -120,7 +123,13 @@ final class JoinedAcquire extends Acquire {
                 UNDOING,
                 error == null
                         ? waited.busy("by another process, or by another hold on the server")
-                        : waited.failure(error)));
+                        : failureOf(error)));
+    }
+
+    private AdvisoryLockException failureOf(Throwable error) {
+        return root.lockConnection().isUsable() && !SqlStates.isConnectionGone(SqlStates.of(error))
+                ? waited.failure(error)
+                : waited.lost("the connection of the surrounding hold is gone");
     }
 
     @Override

@@ -3,10 +3,10 @@ package io.r2lock;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
+import reactor.core.publisher.Sinks;
 import reactor.core.scheduler.Scheduler;
 
 /**
@@ -43,7 +43,8 @@ final class LockConnection {
     private final String clean;
     private final Scheduler clock;
     private final int generation;
-    private final AtomicBoolean closed = new AtomicBoolean();
+    private final AtomicBoolean closing = new AtomicBoolean();
+    private final Sinks.Empty<Void> closed = Sinks.empty();
 
     /** Cleared when the connection must not be used again. */
     private volatile boolean usable = true;
@@ -166,15 +167,19 @@ final class LockConnection {
     /** In doubt, or no longer needed; idempotent. */
     void close() {
         usable = false;
-        if (closed.compareAndSet(false, true)) {
-            Exchange.run(wire.close(), (error, yes) -> logClose(error));
+        if (closing.compareAndSet(false, true)) {
+            Exchange.run(wire.close(), (error, yes) -> {
+                if (error != null) {
+                    LOG.debug("Closing the connection of backend {} failed", pid(), error);
+                }
+                closed.tryEmitEmpty();
+            });
         }
     }
 
-    private void logClose(@Nullable Throwable error) {
-        if (error != null) {
-            LOG.debug("Closing the connection of backend {} failed", pid(), error);
-        }
+    /** Completes when the socket is closed. */
+    Mono<Void> closed() {
+        return closed.asMono();
     }
 
     private Exchange.Listener whenInTime(Exchange.Listener listener) {

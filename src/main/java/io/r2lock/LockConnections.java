@@ -1,11 +1,13 @@
 package io.r2lock;
 
 import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import java.time.Duration;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
+import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Schedulers;
 import reactor.pool.InstrumentedPool;
@@ -47,16 +49,18 @@ final class LockConnections {
         // one;
         // and the first one ever loads native libraries
         this.pool = PoolBuilder.from(Mono.defer(() -> opener.open(generation.get()))
-                        .doOnNext(open::add)
+                        .doOnNext(this::opened)
                         .subscribeOn(Schedulers.boundedElastic()))
                 .sizeBetween(0, options.maxConnections())
                 .idleResourceReuseMruOrder()
                 .evictionPredicate((connection, metadata) -> isDistrusted(connection))
-                .destroyHandler(connection -> Mono.fromRunnable(() -> {
-                    open.remove(connection);
-                    connection.close();
-                }))
+                .destroyHandler(connection -> Mono.fromRunnable(connection::close))
                 .buildPool();
+    }
+
+    private void opened(LockConnection connection) {
+        open.add(connection);
+        connection.closed().subscribe(nothing -> {}, error -> {}, () -> open.remove(connection));
     }
 
     /** Asks for a connection and waits for it, in turn. */
@@ -157,9 +161,12 @@ final class LockConnections {
         }
     }
 
-    /** Closes what is idle now, and everything else as it comes back. */
+    /** Closes all connections; none is lent any more. */
     Mono<Void> close() {
-        return pool.disposeLater();
+        return pool.disposeLater()
+                .thenMany(Flux.defer(() -> Flux.fromIterable(open)).flatMap(LockConnection::closed))
+                .then()
+                .timeout(Duration.ofSeconds(LockConnection.STOP_DEADLINE_SECONDS), Mono.empty(), options.clock());
     }
 
     int acquired() {

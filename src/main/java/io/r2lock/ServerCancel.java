@@ -37,8 +37,11 @@ final class ServerCancel {
         this.quiet = quiet;
     }
 
-    /** Called once, when the statement is sent. */
+    /** Called when the statement is sent; further calls do nothing. */
     void begin() {
+        if ((state.get() & BEGUN) != 0) {
+            return;
+        }
         connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
         request(BEGUN);
     }
@@ -53,6 +56,9 @@ final class ServerCancel {
 
     private void request(int begun) {
         int before = state.getAndAccumulate(begun | REQUESTING, (now, bits) -> now | bits);
+        if ((before & begun) != 0) {
+            return;
+        }
         if ((before & ANSWERED) != 0) {
             becomeQuiet();
             return;

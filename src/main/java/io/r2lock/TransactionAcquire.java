@@ -151,7 +151,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     @Override
     public void notTaken(Throwable error) {
         leaveGates();
-        fail(BORROWING, waited.failure(error));
+        fail(BORROWING, client.isClosing() ? waited.closed() : waited.failure(error));
     }
 
     @Override
@@ -209,10 +209,10 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     private void borrowAgain() {
         Borrow asked = new Borrow(connections, this);
         borrow = asked;
-        if (again(BORROWING)) {
+        if (advance(UNDOING, BORROWING)) {
             ask(asked);
         } else {
-            leaveGates();
+            stoppedMeanwhile();
         }
     }
 
@@ -224,10 +224,10 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
             }
             case FOLLOW -> {
                 lease().giveBack();
-                if (again(QUEUED)) {
+                if (advance(UNDOING, QUEUED)) {
                     gates.refuse();
                 } else {
-                    leaveGates();
+                    stoppedMeanwhile();
                 }
             }
             case TRY, WAIT -> {
@@ -241,8 +241,8 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     private void poll() {
         long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
         backoffMillis = Math.min(2 * backoffMillis, LONGEST_BACKOFF_MILLIS);
-        if (!again(BORROWING)) {
-            leaveGates();
+        if (!advance(UNDOING, PAUSING)) {
+            stoppedMeanwhile();
             return;
         }
         backoff.update(client.options().clock().schedule(this::pollAgain, delay, TimeUnit.MILLISECONDS));
@@ -251,9 +251,14 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     private void pollAgain() {
         Borrow asked = new Borrow(connections, this);
         borrow = asked;
-        if (state == BORROWING) {
+        if (advance(PAUSING, BORROWING)) {
             ask(asked);
         }
+    }
+
+    private void stoppedMeanwhile() {
+        leaveGates();
+        stopped();
     }
 
     @Override
