@@ -1,6 +1,5 @@
 package io.r2lock;
 
-import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.Collection;
@@ -9,6 +8,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
@@ -41,9 +41,9 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final Mono<Void> close;
     private volatile boolean closing;
 
-    DefaultAdvisoryLocks(PostgresqlConnectionFactory factory, ClientOptions options) {
+    DefaultAdvisoryLocks(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
         this.options = options;
-        this.connections = new LockConnections(factory, options);
+        this.connections = new LockConnections(opener, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
     }
@@ -58,6 +58,16 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     KeyGates gates() {
         return gates;
+    }
+
+    /** Attempts that wait, and holds. */
+    int live() {
+        return live.size();
+    }
+
+    /** Attempts that count against {@code maxWaiters}. */
+    int waiting() {
+        return waiting.get();
     }
 
     long now() {
