@@ -196,6 +196,11 @@ abstract class Acquire {
         }
     }
 
+    /** Ended before its grant. */
+    final boolean isEnded() {
+        return state == ENDED;
+    }
+
     final boolean isStopping() {
         return state > ENDED;
     }

@@ -151,6 +151,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             attempt.stop(Acquire.Stop.CLOSED);
         }
         attempt.start();
+        if (attempt.isEnded()) {
+            // a cancel may have ended it before it was entered here, and then found nothing to remove
+            live.remove(attempt);
+        }
     }
 
     void granted(Acquire attempt) {
