@@ -12,21 +12,22 @@ import reactor.core.Disposables;
  * One attempt to take the keys of one request, from the gate to the server's answer.
  *
  * <pre>
- *   QUEUED ──▶ BORROWING ──▶ SENDING ──▶ LOCKING ──▶ GRANTED     the receiver has the hold
- *     ▲          ▲ ▲            │           │
- *     │          │ │            ├───────────┤  busy or failed
- *     │          │ │            ▼           ▼
- *     └──────────┼─┴── again ── UNDOING ────┴──────▶ ENDED       the receiver has an error
+ *   QUEUED ──▶ BORROWING ──▶ LOCKING ──▶ GRANTED     the receiver has the hold
+ *     ▲          ▲ ▲            │
+ *     │          │ │            │  busy or failed
+ *     │          │ │            ▼
+ *     └──────────┼─┴── again ── UNDOING ──▶ ENDED       the receiver has an error
  *                └── PAUSING ◀──┘
  *
  *   a stop in QUEUED, PAUSING or BORROWING ──▶ ENDED
- *   a stop in SENDING, LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
+ *   a stop in LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
  * </pre>
  *
  * <p>{@link #state} moves by compare-and-set only, so that of a grant, a cancel, a timeout and a close exactly one wins. Who
- * moves it away from one of the first three withdraws from there. A statement on its way is never abandoned:
- * {@code STOPPING} lasts until the server has answered and all is undone, and only then is anybody told. While {@code SENDING}
- * there is nothing yet that a CancelRequest could hit, so a stop is left to the sender.
+ * moves it away from one of the first three withdraws from there. A statement on its way is never abandoned: {@code STOPPING}
+ * lasts until the server has answered and all is undone, and only then is anybody told. {@code LOCKING} begins just before the
+ * statement is sent; a stop that comes in between leaves the CancelRequest to the sender, which {@link ServerCancel#sent} sees
+ * to: the sender must not look at the state again, as the answer may have moved it on already.
  *
  * <p>The two kinds differ in where the connection comes from and in what undoing means: {@link TransactionAcquire} borrows one
  * and opens a transaction, {@link JoinedAcquire} uses that of the surrounding hold.
@@ -43,18 +44,17 @@ abstract class Acquire {
     static final int QUEUED = 0;
     static final int PAUSING = 1;
     static final int BORROWING = 2;
-    static final int SENDING = 3;
-    static final int LOCKING = 4;
-    static final int UNDOING = 5;
-    static final int GRANTED = 6;
-    static final int ENDED = 7;
+    static final int LOCKING = 3;
+    static final int UNDOING = 4;
+    static final int GRANTED = 5;
+    static final int ENDED = 6;
 
     /** Why an attempt ends before its grant: a state STOPPING of its own each, so that the first reason stays. */
     enum Stop {
-        CANCELLED(8),
-        TIMED_OUT(9),
-        CLOSED(10),
-        SURROUNDING_ENDED(11);
+        CANCELLED(7),
+        TIMED_OUT(8),
+        CLOSED(9),
+        SURROUNDING_ENDED(10);
 
         final int state;
 
@@ -112,11 +112,6 @@ abstract class Acquire {
     abstract void undo();
 
     final void start() {
-        if (state == ENDED) {
-            // a cancel came before the start, when the client did not count this as alive yet
-            client.ended(this);
-            return;
-        }
         Duration wait = spec.maxWait();
         if (wait != null) {
             timer.update(client.options()
@@ -146,9 +141,10 @@ abstract class Acquire {
 
     /** Sends the lock's statement; {@code false} when a stop came first and nothing was sent. */
     final boolean lock(LockConnection on, String sql, boolean ask) {
-        cancel = new ServerCancel(on, client.options().clock(), this::undo);
+        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo);
+        cancel = own;
         connection = on;
-        if (!advance(BORROWING, SENDING)) {
+        if (!advance(BORROWING, LOCKING)) {
             return false;
         }
         if (ask) {
@@ -156,20 +152,18 @@ abstract class Acquire {
         } else {
             on.send(sql, this::answered);
         }
-        if (!advance(SENDING, LOCKING) && isStopping()) {
-            cancel().begin();
-        }
+        own.sent();
         return true;
     }
 
     private void answered(@Nullable Throwable error, boolean yes) {
         // a connection whose cleaning failed, or that closed meanwhile, has granted nothing
         if (error == null && yes && connection().isUsable()) {
-            if (advance(SENDING, GRANTED) || advance(LOCKING, GRANTED)) {
+            if (advance(LOCKING, GRANTED)) {
                 granted();
                 return;
             }
-        } else if (advance(SENDING, UNDOING) || advance(LOCKING, UNDOING)) {
+        } else if (advance(LOCKING, UNDOING)) {
             refused(error);
             return;
         }
@@ -201,6 +195,11 @@ abstract class Acquire {
             case UNDOING, PAUSING -> waited.connectionGivenBack();
             default -> {}
         }
+    }
+
+    /** Ended before its grant. */
+    final boolean isEnded() {
+        return state == ENDED;
     }
 
     final boolean isStopping() {
@@ -239,7 +238,7 @@ abstract class Acquire {
             case QUEUED -> "QUEUED";
             case PAUSING -> "PAUSING";
             case BORROWING -> "BORROWING";
-            case SENDING, LOCKING -> "LOCKING";
+            case LOCKING -> "LOCKING";
             case UNDOING -> "UNDOING";
             case GRANTED -> "GRANTED";
             case ENDED -> "ENDED";

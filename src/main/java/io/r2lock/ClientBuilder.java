@@ -167,6 +167,6 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
                 settings,
                 workScheduler,
                 listener);
-        return new DefaultAdvisoryLocks(connectionFactory, options);
+        return new DefaultAdvisoryLocks(new ConnectionOpener(connectionFactory, options)::open, options);
     }
 }

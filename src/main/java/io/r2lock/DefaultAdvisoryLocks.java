@@ -1,6 +1,5 @@
 package io.r2lock;
 
-import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.Collection;
@@ -9,6 +8,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
@@ -42,9 +42,9 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private volatile boolean closing;
     private volatile boolean endsHolds;
 
-    DefaultAdvisoryLocks(PostgresqlConnectionFactory factory, ClientOptions options) {
+    DefaultAdvisoryLocks(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
         this.options = options;
-        this.connections = new LockConnections(factory, options);
+        this.connections = new LockConnections(opener, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
     }
@@ -59,6 +59,16 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     KeyGates gates() {
         return gates;
+    }
+
+    /** Attempts that wait, and holds. */
+    int live() {
+        return live.size();
+    }
+
+    /** Attempts that count against {@code maxWaiters}. */
+    int waiting() {
+        return waiting.get();
     }
 
     long now() {
@@ -142,6 +152,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             attempt.stop(Acquire.Stop.CLOSED);
         }
         attempt.start();
+        if (attempt.isEnded()) {
+            // a cancel may have ended it before it was entered here, and then found nothing to remove
+            live.remove(attempt);
+        }
     }
 
     void granted(Acquire attempt) {

@@ -80,6 +80,7 @@ final class Lane {
         for (LaneTicket statement : statements) {
             statement.abandon();
         }
+        cancel.sent();
         cancel.begin();
     }
 }

@@ -1,12 +1,12 @@
 package io.r2lock;
 
-import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import java.time.Duration;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntFunction;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Schedulers;
@@ -31,7 +31,6 @@ import reactor.pool.PooledRef;
 final class LockConnections {
 
     private final ClientOptions options;
-    private final ConnectionOpener opener;
     private final InstrumentedPool<LockConnection> pool;
     private final Set<LockConnection> open = ConcurrentHashMap.newKeySet();
     private final AtomicInteger demand = new AtomicInteger();
@@ -41,14 +40,14 @@ final class LockConnections {
     private final Queue<Borrow> behindPolls = new ConcurrentLinkedQueue<>();
     private final AtomicInteger generation = new AtomicInteger();
 
-    LockConnections(PostgresqlConnectionFactory factory, ClientOptions options) {
+    /** {@code opener} opens one connection, of the generation that it is given. */
+    LockConnections(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
         this.options = options;
-        this.opener = new ConnectionOpener(factory, options);
         this.mostServerWaits = Math.max(1, options.maxConnections() - 1);
         // not on the caller's thread: a connection that is opened on an event loop lives on that loop, and soon all on
         // one;
         // and the first one ever loads native libraries
-        this.pool = PoolBuilder.from(Mono.defer(() -> opener.open(generation.get()))
+        this.pool = PoolBuilder.from(Mono.defer(() -> opener.apply(generation.get()))
                         .doOnNext(this::opened)
                         .subscribeOn(Schedulers.boundedElastic()))
                 .sizeBetween(0, options.maxConnections())
@@ -179,6 +178,19 @@ final class LockConnections {
 
     int allocated() {
         return pool.metrics().allocatedSize();
+    }
+
+    /** What was asked of the pool and is not back yet. */
+    int demand() {
+        return demand.get();
+    }
+
+    int serverWaits() {
+        return serverWaits.get();
+    }
+
+    int polls() {
+        return polls.get();
     }
 
     int maxConnections() {

@@ -9,8 +9,8 @@ import reactor.core.scheduler.Scheduler;
  * answered <em>and</em> no request is on its way, because one that arrives late would hit whatever runs then.
  *
  * <pre>
- *   IDLE ──begin──▶ REQUESTING ⇄ WAITING ──answered──▶ QUIET
- *    └──answered──▶ ANSWERED   └── answered, then the request's end ──▶ QUIET
+ *   IDLE ──begin and sent──▶ REQUESTING ⇄ WAITING ──answered──▶ QUIET
+ *    └──answered──▶ ANSWERED            └── answered, then the request's end ──▶ QUIET
  * </pre>
  *
  * <p>A request can overtake the statement that it is meant for, which travels on another connection; so it is repeated until
@@ -25,6 +25,7 @@ final class ServerCancel {
     private static final int REQUESTING = 2;
     private static final int BEGUN = 4;
     private static final int QUIET = 8;
+    private static final int SENT = 16;
 
     private final LockConnection connection;
     private final Scheduler clock;
@@ -37,13 +38,23 @@ final class ServerCancel {
         this.quiet = quiet;
     }
 
-    /** Called when the statement is sent; further calls do nothing. */
-    void begin() {
-        if ((state.get() & BEGUN) != 0) {
-            return;
+    /** Called once, when the statement is on its way: before that there is nothing that a request could hit. */
+    void sent() {
+        if ((mark(SENT) & BEGUN) != 0) {
+            request();
         }
+    }
+
+    /** Called at most once, whether the statement is sent already or not. */
+    void begin() {
         connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
-        request(BEGUN);
+        if ((mark(BEGUN) & SENT) != 0) {
+            request();
+        }
+    }
+
+    private int mark(int bit) {
+        return state.getAndAccumulate(bit, (before, added) -> before | added);
     }
 
     /** Called once, when the statement is answered, but never before it was decided to call {@link #begin} too. */
@@ -54,12 +65,8 @@ final class ServerCancel {
         }
     }
 
-    private void request(int begun) {
-        int before = state.getAndAccumulate(begun | REQUESTING, (now, bits) -> now | bits);
-        if ((before & begun) != 0) {
-            return;
-        }
-        if ((before & ANSWERED) != 0) {
+    private void request() {
+        if ((mark(REQUESTING) & ANSWERED) != 0) {
             becomeQuiet();
             return;
         }
@@ -83,13 +90,13 @@ final class ServerCancel {
     }
 
     private void repeat() {
-        if (state.get() == BEGUN && connection.isUsable()) {
-            request(0);
+        if (state.get() == (BEGUN | SENT) && connection.isUsable()) {
+            request();
         }
     }
 
     private void becomeQuiet() {
-        if ((state.getAndAccumulate(QUIET, (before, bit) -> before | bit) & QUIET) == 0) {
+        if ((mark(QUIET) & QUIET) == 0) {
             connection.inTime();
             quiet.run();
         }

@@ -1,0 +1,98 @@
+package io.r2lock;
+
+import io.r2dbc.postgresql.api.PostgresqlConnection;
+import io.r2dbc.postgresql.api.PostgresqlResult;
+import io.r2dbc.postgresql.api.PostgresqlStatement;
+import java.lang.reflect.InvocationHandler;
+import java.lang.reflect.Proxy;
+import java.time.Duration;
+import java.util.Map;
+import java.util.function.Function;
+import java.util.function.IntFunction;
+import java.util.function.Supplier;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
+import reactor.core.scheduler.Schedulers;
+
+/** Lock connections without a server: the test answers, when and on which thread it likes. */
+final class FakeConnection {
+
+    private final Scheduler clock;
+    private final Function<String, Mono<Boolean>> answer;
+    private final Supplier<Mono<Void>> cancelRequest;
+
+    private FakeConnection(Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelled) {
+        this.clock = clock;
+        this.answer = answer;
+        this.cancelRequest = cancelled;
+    }
+
+    /**
+     * A connection that asks {@code answer} at each message: {@code true} or {@code false} is its one row, empty is none.
+     *
+     * @param cancelRequest called at each CancelRequest, ends when that has been delivered
+     */
+    static LockConnection open(
+            Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelRequest) {
+        return new FakeConnection(clock, answer, cancelRequest).connection();
+    }
+
+    /** One that grants everything at once. */
+    static LockConnection granting() {
+        return open(Schedulers.parallel(), sql -> Mono.just(true), Mono::empty);
+    }
+
+    /** A client over such connections. */
+    static DefaultAdvisoryLocks client(IntFunction<Mono<LockConnection>> opener, int maxConnections) {
+        return new DefaultAdvisoryLocks(opener, options(Schedulers.parallel(), maxConnections));
+    }
+
+    static ClientOptions options(Scheduler clock, int maxConnections) {
+        return new ClientOptions(
+                clock,
+                maxConnections,
+                null,
+                Duration.ofSeconds(5),
+                Duration.ofSeconds(1),
+                Duration.ZERO,
+                Integer.MAX_VALUE,
+                Map.of(),
+                null,
+                new LockListener() {});
+    }
+
+    private LockConnection connection() {
+        PostgresqlConnection wire =
+                proxy(PostgresqlConnection.class, (self, method, arguments) -> switch (method.getName()) {
+                    case "getNotifications" -> Flux.never();
+                    case "createStatement" -> statement((String) arguments[0]);
+                    case "cancelRequest" -> cancelRequest.get();
+                    case "commitTransaction", "close" -> Mono.empty();
+                    case "isAutoCommit" -> true;
+                    default -> throw new UnsupportedOperationException(method.toString());
+                });
+        LockConnection.Facts facts = new LockConnection.Facts(1, "UTF8", new LockConnection.Limits("0", "0"));
+        return new LockConnection(wire, facts, "clean", clock, 0);
+    }
+
+    private PostgresqlStatement statement(String sql) {
+        return proxy(PostgresqlStatement.class, (self, method, arguments) -> switch (method.getName()) {
+            case "fetchSize" -> self;
+            case "execute" -> Flux.defer(() -> answer.apply(sql)).map(FakeConnection::result);
+            default -> throw new UnsupportedOperationException(method.toString());
+        });
+    }
+
+    private static PostgresqlResult result(Boolean row) {
+        return proxy(PostgresqlResult.class, (self, method, arguments) -> switch (method.getName()) {
+            case "map" -> Flux.just(row);
+            case "getRowsUpdated" -> Mono.empty();
+            default -> throw new UnsupportedOperationException(method.toString());
+        });
+    }
+
+    private static <T> T proxy(Class<T> type, InvocationHandler handler) {
+        return type.cast(Proxy.newProxyInstance(type.getClassLoader(), new Class<?>[] {type}, handler));
+    }
+}
