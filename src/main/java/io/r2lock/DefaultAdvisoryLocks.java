@@ -217,7 +217,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             connections.closeOverdue(now);
             for (Acquire attempt : live) {
                 Hold hold = attempt.hold();
-                if (hold != null) {
+                if (hold != null && hold == hold.root()) {
                     hold.warnIfLong(now);
                 }
             }

@@ -1,0 +1,46 @@
+package io.r2lock;
+
+import io.r2dbc.spi.Connection;
+import io.r2dbc.spi.ConnectionFactory;
+import reactor.core.publisher.Mono;
+
+/** The examples of README and Javadoc, each a region; {@link ExamplesIT} holds them against the texts. */
+final class Examples {
+
+    record Receipt(String order) {}
+
+    private final ConnectionFactory connectionFactory;
+
+    Examples(ConnectionFactory connectionFactory) {
+        this.connectionFactory = connectionFactory;
+    }
+
+    static Mono<Receipt> chargeOnce(String order) {
+        return Mono.just(new Receipt(order));
+    }
+
+    static Mono<Void> book(Connection connection) {
+        return Mono.from(connection.createStatement("SELECT 1").execute())
+                .flatMap(result -> Mono.from(result.getRowsUpdated()))
+                .then();
+    }
+
+    Mono<Receipt> guarded(String orderId) {
+        // region guarded
+        AdvisoryLocks locks = AdvisoryLocks.create(connectionFactory);
+
+        Mono<Receipt> receipt = locks.withAdvisoryLock(LockKey.named("order", orderId), chargeOnce(orderId));
+        // endregion
+        return receipt.flatMap(done -> locks.close().thenReturn(done));
+    }
+
+    static Mono<Void> acquired(AdvisoryLocks locks, LockKey account) {
+        // region acquired
+        Mono<Void> transfer = Mono.usingWhen(
+                locks.exclusive(account).acquire(),
+                hold -> book(hold.connection()).then(hold.commit()),
+                HeldLock::release);
+        // endregion
+        return transfer;
+    }
+}
