@@ -17,8 +17,14 @@ public final class LockNotAvailableException extends AdvisoryLockException {
         this.keyBusy = keyBusy;
     }
 
-    /** Whether it is the key that is busy; where a limit of this process is the reason, {@code skipIfBusy} must not hide it. */
-    boolean isKeyBusy() {
+    /**
+     * Tells a busy key from a limit of this process. Only the first is what {@link LockRequest#skipIfBusy()} skips: a full
+     * queue, or a pool without a free connection, says nothing about whether somebody else does the work.
+     *
+     * @return {@code true} when somebody holds, or waits for, one of the keys; {@code false} when no lock connection was free
+     *     ({@code maxConnections}) or the queue was full ({@code maxWaiters})
+     */
+    public boolean isKeyBusy() {
         return keyBusy;
     }
 }

@@ -36,7 +36,7 @@ final class JobController {
         return locks.exclusive(LockKey.named("job", name))
                 .noWait()
                 .guard(runs.start(name).delayUntil(run -> Mono.delay(work)).flatMap(runs::end))
-                .onErrorMap(LockNotAvailableException.class, busy -> notStarted(name, busy));
+                .onErrorMap(LockNotAvailableException.class, busy -> busy.isKeyBusy() ? notStarted(name, busy) : busy);
     }
 
     private static Duration duration(long millis) {
