@@ -200,6 +200,11 @@ abstract class Acquire {
         return state > ENDED;
     }
 
+    /** Ended without a grant. */
+    final boolean hasEnded() {
+        return state == ENDED;
+    }
+
     /** What a stop had interrupted is undone. */
     final void stopped() {
         int before = STATE.getAndSet(this, ENDED);

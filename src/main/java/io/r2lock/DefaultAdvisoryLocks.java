@@ -141,6 +141,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             attempt.stop(Acquire.Stop.CLOSED);
         }
         attempt.start();
+        if (attempt.hasEnded()) {
+            // by a cancel that came before it was entered, and so did not find it to remove
+            ended(attempt);
+        }
     }
 
     void granted(Acquire attempt) {
