@@ -42,7 +42,7 @@ final class LockConnections {
     LockConnections(PostgresqlConnectionFactory factory, ClientOptions options) {
         this.options = options;
         this.opener = new ConnectionOpener(factory, options);
-        this.mostServerWaits = Math.max(1, options.maxConnections() - 1);
+        this.mostServerWaits = options.maxConnections() - 1;
         // not on the caller's thread: a connection that is opened on an event loop lives on that loop, and soon all on
         // one;
         // and the first one ever loads native libraries
