@@ -20,6 +20,9 @@ final class Waited {
     private long atGate;
     private long forConnection;
 
+    /** Between two polls; that time is spent waiting for the server's lock, not for a connection. */
+    private volatile boolean paused;
+
     Waited(LockSpec spec, Scheduler clock) {
         this.spec = spec;
         this.clock = clock;
@@ -32,11 +35,23 @@ final class Waited {
     }
 
     void connectionTaken() {
-        forConnection += lap();
+        long spent = lap();
+        if (!paused) {
+            forConnection += spent;
+        }
     }
 
     void connectionGivenBack() {
         lap();
+    }
+
+    void pauses() {
+        paused = true;
+    }
+
+    void goesOn() {
+        lap();
+        paused = false;
     }
 
     private long lap() {
