@@ -41,7 +41,8 @@ final class TestClients implements AfterEachCallback {
     }
 
     DefaultAdvisoryLocks open(ConnectionFactory factory, Consumer<ClientBuilder> options) {
-        ClientBuilder builder = new ClientBuilder(factory);
+        // the first connection of a JVM on a busy machine takes its time
+        ClientBuilder builder = new ClientBuilder(factory).connectTimeout(PATIENCE);
         options.accept(builder);
         DefaultAdvisoryLocks client = (DefaultAdvisoryLocks) builder.build();
         open.add(client);
@@ -105,6 +106,10 @@ final class TestClients implements AfterEachCallback {
 
     @Override
     public void afterEach(ExtensionContext context) {
+        close();
+    }
+
+    void close() {
         for (DefaultAdvisoryLocks client : open) {
             client.close().block(PATIENCE);
         }
