@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Order;
@@ -169,6 +170,21 @@ class CloseIT {
             Await.until("an end", opening::isDone);
         }
         Await.until("end of the backends", () -> backends() == 0);
+    }
+
+    @Test
+    void close_whileHoldsAreBeingGranted_endsThem() {
+        for (int i = 0; i < 60; i++) {
+            DefaultAdvisoryLocks locks = client(Duration.ZERO);
+            List<CompletableFuture<Object>> calls = IntStream.range(0, 10)
+                    .mapToObj(n -> locks.withAdvisoryLock(LockKey.of(5_100 + n), Mono.never())
+                            .toFuture())
+                    .toList();
+            Await.until("a hold", () -> calls.stream().anyMatch(CompletableFuture::isDone)
+                    || locks.connections().acquired() > 0);
+            locks.close().block(Duration.ofSeconds(5));
+            Await.until("an end", () -> calls.stream().allMatch(CompletableFuture::isDone));
+        }
     }
 
     @Test
