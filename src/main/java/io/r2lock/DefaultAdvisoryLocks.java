@@ -41,6 +41,9 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final Mono<Void> close;
     private volatile boolean closing;
 
+    /** Set before the holds are looked at that must end now; looked at after a hold was made known. */
+    private volatile boolean graceOver;
+
     DefaultAdvisoryLocks(PostgresqlConnectionFactory factory, ClientOptions options) {
         this.options = options;
         this.connections = new LockConnections(factory, options);
@@ -150,6 +153,9 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     void granted(Acquire attempt) {
         waiting.decrementAndGet();
         LOG.debug("Granted {}", attempt.spec);
+        if (graceOver) {
+            attempt.endHold(Acquire.Stop.CLOSED);
+        }
     }
 
     void notGranted(Acquire attempt) {
@@ -184,6 +190,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     }
 
     private Mono<Void> endHolds() {
+        graceOver = true;
         for (Acquire attempt : live) {
             attempt.endHold(Acquire.Stop.CLOSED);
         }
