@@ -84,7 +84,7 @@ final class Lane {
         for (LaneTicket statement : statements) {
             statement.abandon();
         }
-        cancel.begin();
+        cancel.beginUnlessAnsweredSoon();
     }
 
     private boolean enterLast(Waiter.Turn turn) {
