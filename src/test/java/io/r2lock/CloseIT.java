@@ -149,10 +149,7 @@ class CloseIT {
         long start = System.nanoTime();
         locks.close().block(PATIENCE);
         assertThat(since(start)).isBetween(Duration.ofMillis(300), Duration.ofSeconds(2));
-        assertThat(holding)
-                .failsWithin(PATIENCE)
-                .withThrowableThat()
-                .withCauseInstanceOf(LocksClosedException.class);
+        assertThat(holding).failsWithin(PATIENCE).withThrowableThat().withCauseInstanceOf(LocksClosedException.class);
         cancelled.asMono().block(PATIENCE);
         assertClosed(given.commit());
         given.release().block(PATIENCE);
@@ -180,8 +177,10 @@ class CloseIT {
                     .mapToObj(n -> locks.withAdvisoryLock(LockKey.of(5_100 + n), Mono.never())
                             .toFuture())
                     .toList();
-            Await.until("a hold", () -> calls.stream().anyMatch(CompletableFuture::isDone)
-                    || locks.connections().acquired() > 0);
+            Await.until(
+                    "a hold",
+                    () -> calls.stream().anyMatch(CompletableFuture::isDone)
+                            || locks.connections().acquired() > 0);
             locks.close().block(Duration.ofSeconds(5));
             Await.until("an end", () -> calls.stream().allMatch(CompletableFuture::isDone));
         }
@@ -196,7 +195,8 @@ class CloseIT {
         logger.addAppender(log);
         Queue<LockKey> told = new ConcurrentLinkedQueue<>();
         DefaultAdvisoryLocks locks = clients.open(
-                server, builder -> builder.holdWarning(Duration.ofMillis(100)).listener(new LockListener() {
+                server,
+                builder -> builder.holdWarning(Duration.ofMillis(100)).listener(new LockListener() {
                     @Override
                     public void longHold(List<LockKey> keys, LockMode mode, Duration age) {
                         assertThat(mode).isEqualTo(LockMode.SHARED);

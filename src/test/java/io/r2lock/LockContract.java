@@ -220,10 +220,12 @@ abstract class LockContract {
         };
         assertThatThrownBy(() -> locks.exclusive(KEY).guard(throwing).block(PATIENCE))
                 .isSameAs(thrown);
-        assertThatThrownBy(() -> locks.exclusive(KEY).guard(LockContract::broken).block(PATIENCE))
+        assertThatThrownBy(
+                        () -> locks.exclusive(KEY).guard(LockContract::broken).block(PATIENCE))
                 .isInstanceOf(NullPointerException.class)
                 .hasMessageContaining("returned null");
-        assertThatThrownBy(() -> locks.exclusive(KEY).guardMany(LockContract::broken).blockLast(PATIENCE))
+        assertThatThrownBy(() ->
+                        locks.exclusive(KEY).guardMany(LockContract::broken).blockLast(PATIENCE))
                 .isInstanceOf(NullPointerException.class)
                 .hasMessageContaining("returned null");
         assertThat(locks.withAdvisoryLock(KEY, Mono.just(1)).block(PATIENCE)).isEqualTo(1);

@@ -138,8 +138,8 @@ abstract class LockingContract {
 
     @Test
     void severalKeys_inAnyOrder_neverDeadlock() {
-        List<LockRequest> requests = List.of(
-                here.exclusive(A, B, C), here.exclusive(C, B, A), there.exclusive(B, A), there.exclusive(C, A));
+        List<LockRequest> requests =
+                List.of(here.exclusive(A, B, C), here.exclusive(C, B, A), there.exclusive(B, A), there.exclusive(C, A));
         Long done = Flux.range(0, 200)
                 .flatMap(i -> requests.get(i % 4).guard(Mono.just(i)), 50)
                 .count()
@@ -149,8 +149,8 @@ abstract class LockingContract {
 
     @Test
     void keys_areSeenInPgLocks_asPostgresKnowsThem() {
-        List<LockKey> keys = List.of(
-                LockKey.of(-2), LockKey.of(0x1_0000_0002L), LockKey.of(-3, 4), LockKey.of(Long.MIN_VALUE));
+        List<LockKey> keys =
+                List.of(LockKey.of(-2), LockKey.of(0x1_0000_0002L), LockKey.of(-3, 4), LockKey.of(Long.MIN_VALUE));
         HeldLock hold = acquire(here.exclusive(keys));
         HeldLock shared = acquire(here.shared(LockKey.of(7)));
 
@@ -183,8 +183,7 @@ abstract class LockingContract {
         HeldLock hold = acquire(there.exclusive(A));
         for (DefaultAdvisoryLocks client : List.of(here, there)) {
             assertBusy(client.exclusive(A));
-            assertThatThrownBy(() ->
-                            client.tryWithAdvisoryLock(A, Mono.just(1)).block(PATIENCE))
+            assertThatThrownBy(() -> client.tryWithAdvisoryLock(A, Mono.just(1)).block(PATIENCE))
                     .isInstanceOf(LockNotAvailableException.class);
             assertThatThrownBy(() -> client.tryWithAdvisoryLock(A, (Publisher<Integer>) Flux.just(1))
                             .blockLast(PATIENCE))
@@ -229,9 +228,8 @@ abstract class LockingContract {
         assertThat(busy.getStackTrace()).isEmpty();
         assertThat(busy).hasMessageContaining(named.toString()).hasMessageContaining("shared");
 
-        LockTimeoutException late =
-                catchThrowableOfType(LockTimeoutException.class, () -> acquire(here.exclusive(named)
-                        .waitAtMost(Duration.ofMillis(100))));
+        LockTimeoutException late = catchThrowableOfType(
+                LockTimeoutException.class, () -> acquire(here.exclusive(named).waitAtMost(Duration.ofMillis(100))));
         assertThat(late.keys()).containsExactly(named);
         assertThat(late.mode()).isEqualTo(LockMode.EXCLUSIVE);
         assertThat(late.waited()).isBetween(Duration.ofMillis(100), Duration.ofMillis(300));

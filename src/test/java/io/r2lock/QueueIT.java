@@ -108,8 +108,7 @@ class QueueIT {
         DefaultAdvisoryLocks locks = clients.open(pool, builder -> {});
         Mono<Integer> work = Mono.usingWhen(
                 pool.create(),
-                connection -> Flux.from(
-                                connection.createStatement("select 1").execute())
+                connection -> Flux.from(connection.createStatement("select 1").execute())
                         .flatMap(result -> result.map(row -> 1))
                         .single(),
                 Connection::close);
@@ -203,11 +202,12 @@ class QueueIT {
         List<Long> granted = Collections.synchronizedList(new ArrayList<>());
         Disposable waiting = waitOnServer(locks, 4, granted);
         sessions.awaitWaiting(2);
-        List<Long> waited = server
-                .query("select objid::bigint as key from pg_locks where locktype = 'advisory' and not granted")
-                .stream()
-                .map(row -> (Long) row.get("key"))
-                .toList();
+        List<Long> waited =
+                server
+                        .query("select objid::bigint as key from pg_locks where locktype = 'advisory' and not granted")
+                        .stream()
+                        .map(row -> (Long) row.get("key"))
+                        .toList();
         long polled = IntStream.range(0, 4)
                 .mapToLong(i -> FIRST_BUSY + i)
                 .filter(key -> !waited.contains(key))
@@ -255,8 +255,7 @@ class QueueIT {
         DefaultAdvisoryLocks locks = client(10);
         HeldLock reader = acquire(locks.shared(HOT));
         List<String> order = Collections.synchronizedList(new ArrayList<>());
-        CompletableFuture<Void> writer = locks.withAdvisoryLock(
-                        HOT, Mono.<Void>fromRunnable(() -> order.add("writer")))
+        CompletableFuture<Void> writer = locks.withAdvisoryLock(HOT, Mono.<Void>fromRunnable(() -> order.add("writer")))
                 .toFuture();
         CompletableFuture<Void> late = locks.shared(HOT)
                 .guard(Mono.<Void>fromRunnable(() -> order.add("late reader")))

@@ -68,8 +68,7 @@ class RoundTripIT {
         for (int i = 0; i < 20; i++) {
             locks.withAdvisoryLock(A, Mono.just(1)).block(PATIENCE);
         }
-        PostgresqlConnection bare =
-                Objects.requireNonNull(factory.create().block(PATIENCE));
+        PostgresqlConnection bare = Objects.requireNonNull(factory.create().block(PATIENCE));
         proxy.delay(Duration.ofMillis(50));
         roundTrip = best(9, Double.NEGATIVE_INFINITY, Sessions.send(bare, "begin; select 1; rollback"));
         assertThat(roundTrip).isGreaterThanOrEqualTo(100);
@@ -127,15 +126,25 @@ class RoundTripIT {
         DefaultAdvisoryLocks locks = client("postgres");
         LockRequest request = locks.exclusive(A);
         assertRoundTrips(3, request.guard((HeldLock hold) -> execute(hold, "set work_mem = '1MB'")));
-        assertRoundTrips(4, request.guard((HeldLock hold) -> execute(hold, "select 1")
-                .then(execute(hold, "create temporary table left_over (id int)"))));
+        assertRoundTrips(
+                4,
+                request.guard((HeldLock hold) ->
+                        execute(hold, "select 1").then(execute(hold, "create temporary table left_over (id int)"))));
         assertRoundTrips(
                 5,
                 request.guard((HeldLock hold) -> execute(hold, "select 1"))
                         .then(locks.withAdvisoryLock(A, Mono.just(1))));
+    }
+
+    @Test
+    void statementThatFails_costsNoMoreThanOneThatDoesNot() {
+        DefaultAdvisoryLocks locks = client("postgres");
+        int connections = proxy.connections();
         assertRoundTrips(
                 3,
-                request.guard((HeldLock hold) -> execute(hold, "select 1/0"))
+                locks.exclusive(A)
+                        .guard((HeldLock hold) -> execute(hold, "select 1/0"))
                         .onErrorComplete());
+        assertThat(proxy.connections()).as("without a CancelRequest").isEqualTo(connections);
     }
 }

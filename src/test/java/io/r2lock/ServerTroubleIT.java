@@ -41,8 +41,7 @@ class ServerTroubleIT {
     private static void terminate(TestServer on, long pid) {
         on.execute("select pg_terminate_backend(" + pid + ")");
         Await.until(
-                "end of the backend",
-                () -> on.count("select count(*) from pg_stat_activity where pid = " + pid) == 0);
+                "end of the backend", () -> on.count("select count(*) from pg_stat_activity where pid = " + pid) == 0);
     }
 
     @Test
@@ -58,7 +57,10 @@ class ServerTroubleIT {
                 trouble.run();
                 assertThat(locks.tryWithAdvisoryLock(A, Mono.just(1)).block(PATIENCE))
                         .isEqualTo(1);
-                assertThat(locks.exclusive(A).waitAtMost(PATIENCE).guard(Mono.just(2)).block(PATIENCE))
+                assertThat(locks.exclusive(A)
+                                .waitAtMost(PATIENCE)
+                                .guard(Mono.just(2))
+                                .block(PATIENCE))
                         .isEqualTo(2);
             }
             own.stop();
@@ -84,7 +86,9 @@ class ServerTroubleIT {
                     builder -> builder.connectTimeout(timeout));
             proxy.stall();
             for (LockRequest request : List.of(
-                    locks.exclusive(A), locks.exclusive(A).noWait(), locks.exclusive(A).waitAtMost(PATIENCE))) {
+                    locks.exclusive(A),
+                    locks.exclusive(A).noWait(),
+                    locks.exclusive(A).waitAtMost(PATIENCE))) {
                 long start = System.nanoTime();
                 assertThatThrownBy(() -> acquire(request))
                         .isInstanceOf(LockServerException.class)
@@ -187,8 +191,7 @@ class ServerTroubleIT {
             holdElsewhere(sessions, 6_001);
             Duration best = PATIENCE;
             for (int i = 0; i < 5; i++) {
-                Disposable waiting =
-                        locks.withAdvisoryLock(A, Mono.just(1)).subscribe();
+                Disposable waiting = locks.withAdvisoryLock(A, Mono.just(1)).subscribe();
                 sessions.awaitWaiting(1);
                 long start = System.nanoTime();
                 waiting.dispose();
@@ -215,7 +218,10 @@ class ServerTroubleIT {
                 "é\uD83D\uDE00",
                 "x".repeat(1 << 20))) {
             LockKey key = LockKey.named(name.length() < 100 ? name : "big", name);
-            assertThat(locks.exclusive(key).waitAtMost(PATIENCE).guard(Mono.just(1)).block(PATIENCE))
+            assertThat(locks.exclusive(key)
+                            .waitAtMost(PATIENCE)
+                            .guard(Mono.just(1))
+                            .block(PATIENCE))
                     .isEqualTo(1);
             HeldLock hold = acquire(locks.exclusive(key));
             Throwable busy = catchThrowable(() -> acquire(locks.exclusive(key).noWait()));

@@ -136,8 +136,8 @@ class WaitingIT {
     @Test
     void deadline_isOneForAllKeys_thoughTheServerCountsPerKey() {
         DefaultAdvisoryLocks locks = client(2);
-        List<PostgresqlConnection> others = List.of(
-                holdElsewhere(sessions, 2_101), holdElsewhere(sessions, 2_102), holdElsewhere(sessions, 2_103));
+        List<PostgresqlConnection> others =
+                List.of(holdElsewhere(sessions, 2_101), holdElsewhere(sessions, 2_102), holdElsewhere(sessions, 2_103));
         LockRequest three = locks.exclusive(LockKey.of(2_101), LockKey.of(2_102), LockKey.of(2_103));
         Disposable freeing = Flux.range(0, 3)
                 .delayElements(NEARLY_ALL)
@@ -171,8 +171,7 @@ class WaitingIT {
         holdElsewhere(sessions, 2_001);
         List<Duration> times = new ArrayList<>();
         for (int i = 0; i < 10; i++) {
-            Disposable waiting =
-                    locks.withAdvisoryLock(A, Mono.just(1)).subscribe(value -> {}, error -> {});
+            Disposable waiting = locks.withAdvisoryLock(A, Mono.just(1)).subscribe(value -> {}, error -> {});
             sessions.awaitWaiting(1);
             long cancelled = System.nanoTime();
             waiting.dispose();
