@@ -153,8 +153,8 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         }
         attempt.start();
         if (attempt.isEnded()) {
-            // a cancel may have ended it before it was entered here, and then found nothing to remove
-            live.remove(attempt);
+            // by a cancel that came before it was entered, and so did not find it to remove
+            ended(attempt);
         }
     }
 

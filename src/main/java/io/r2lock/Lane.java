@@ -2,6 +2,7 @@ package io.r2lock;
 
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Who may send on the connection of one transaction: user statements side by side, or one section alone (the savepoint and
@@ -19,6 +20,9 @@ final class Lane {
     private final KeyGates gates = new KeyGates();
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private volatile boolean used;
+
+    /** Where the end of the transaction stands, alone. */
+    private volatile @Nullable Waiter last;
 
     Lane(TransactionHold hold) {
         this.hold = hold;
@@ -60,7 +64,7 @@ final class Lane {
         }
         LockConnection connection = hold.lockConnection();
         connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
-        if (enter(place(LockMode.EXCLUSIVE, turn -> end.run()))) {
+        if (enterLast(turn -> end.run())) {
             end.run();
         }
     }
@@ -73,7 +77,7 @@ final class Lane {
         }
         ServerCancel cancel =
                 new ServerCancel(hold.lockConnection(), hold.client.options().clock(), end);
-        if (enter(place(LockMode.EXCLUSIVE, turn -> cancel.answered()))) {
+        if (enterLast(turn -> cancel.answered())) {
             end.run();
             return;
         }
@@ -81,6 +85,20 @@ final class Lane {
             statement.abandon();
         }
         cancel.sent();
-        cancel.begin();
+        cancel.beginUnlessAnsweredSoon();
+    }
+
+    private boolean enterLast(Waiter.Turn turn) {
+        Waiter place = place(LockMode.EXCLUSIVE, turn);
+        last = place;
+        return enter(place);
+    }
+
+    /** The transaction has ended: a statement that came, or comes, after that is let in, and refused there. */
+    void ended() {
+        Waiter place = last;
+        if (place != null) {
+            leave(place);
+        }
     }
 }

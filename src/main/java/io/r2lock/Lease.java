@@ -9,6 +9,7 @@ final class Lease {
     private final LockConnections owner;
     private final PooledRef<LockConnection> slot;
     private final AtomicBoolean back = new AtomicBoolean();
+    private volatile boolean settled;
 
     Lease(LockConnections owner, PooledRef<LockConnection> slot) {
         this.owner = owner;
@@ -19,22 +20,18 @@ final class Lease {
         return slot.poolable();
     }
 
-    /** Gives the connection back; the pool may hand it to the next borrower before this returns. */
-    void giveBack() {
-        if (back.compareAndSet(false, true)) {
-            owner.takeBack(slot);
+    /** From now on the connection will not be back soon; called by who has the lease, before it is given back. */
+    void settle() {
+        if (!settled) {
+            settled = true;
+            owner.settles();
         }
     }
 
-    /** Hands the connection on to a borrower that waits for just this; whether it still did. */
-    boolean handTo(Borrow borrow) {
-        if (!back.compareAndSet(false, true)) {
-            return false;
+    /** Gives the connection back; the pool may hand it to the next borrower before this returns. */
+    void giveBack() {
+        if (back.compareAndSet(false, true)) {
+            owner.takeBack(slot, settled);
         }
-        boolean taken = borrow.take(slot);
-        if (!taken) {
-            back.set(false);
-        }
-        return taken;
     }
 }

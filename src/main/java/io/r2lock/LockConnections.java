@@ -19,13 +19,14 @@ import reactor.pool.PooledRef;
  * other.
  *
  * <ul>
- *   <li>{@code demand} counts what was asked of the pool and is not back yet. While it is below the maximum the next borrower
- *       is served without waiting for anybody; so {@link #borrowNow} never waits for a holder.
+ *   <li>{@code demand} counts what was asked of the pool and is not back yet; {@code settled} counts the part of it that will
+ *       not be back soon: holds, waits on the server, and tries that may become holds.
  *   <li>A statement that may block on the server needs one of {@code maxConnections - 1} permits ({@link #mayWaitOnServer}).
  *       Who gets none <em>polls</em>: tries, and gives the connection back when the key is busy. So the last connection is
  *       never spent on a wait.
- *   <li>A poll does occupy the last connection for a round trip or two. {@link #borrowNow} waits for that, and a poll that
- *       ends hands its connection over.
+ *   <li>{@link #borrowNow} never waits for a holder. It is served where {@code demand} leaves room, and refused where all is
+ *       {@code settled}. In between, somebody's connection will settle or come back in a moment, a poll's or one that is just
+ *       being opened: that is waited for, and who gives a connection back hands it over.
  * </ul>
  */
 final class LockConnections {
@@ -36,14 +37,14 @@ final class LockConnections {
     private final AtomicInteger demand = new AtomicInteger();
     private final AtomicInteger serverWaits = new AtomicInteger();
     private final int mostServerWaits;
-    private final AtomicInteger polls = new AtomicInteger();
-    private final Queue<Borrow> behindPolls = new ConcurrentLinkedQueue<>();
+    private final AtomicInteger settled = new AtomicInteger();
+    private final Queue<Borrow> impatient = new ConcurrentLinkedQueue<>();
     private final AtomicInteger generation = new AtomicInteger();
 
     /** {@code opener} opens one connection, of the generation that it is given. */
     LockConnections(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
         this.options = options;
-        this.mostServerWaits = Math.max(1, options.maxConnections() - 1);
+        this.mostServerWaits = options.maxConnections() - 1;
         // not on the caller's thread: a connection that is opened on an event loop lives on that loop, and soon all on
         // one;
         // and the first one ever loads native libraries
@@ -76,18 +77,39 @@ final class LockConnections {
         }
     }
 
-    /** Asks for a connection that is idle, or can be opened, or is out for a poll only. */
+    /** Asks for a connection that is idle, or can be opened, or is about to come back. */
     void borrowNow(Borrow borrow) {
-        for (int now = demand.get(); now < options.maxConnections(); now = demand.get()) {
-            if (demand.compareAndSet(now, now + 1)) {
-                ask(borrow);
+        impatient.add(borrow);
+        decideImpatient();
+    }
+
+    /** Called after every change that may let in, or refuse, those who do not wait. */
+    private void decideImpatient() {
+        while (!impatient.isEmpty()) {
+            boolean room = reserve();
+            if (!room && settled.get() < options.maxConnections()) {
                 return;
             }
+            Borrow next = impatient.poll();
+            if (next == null) {
+                if (room) {
+                    demand.decrementAndGet();
+                }
+            } else if (room) {
+                ask(next);
+            } else {
+                next.exhausted();
+            }
         }
-        behindPolls.add(borrow);
-        if (polls.get() == 0) {
-            refuseBehindPolls();
+    }
+
+    private boolean reserve() {
+        for (int now = demand.get(); now < options.maxConnections(); now = demand.get()) {
+            if (demand.compareAndSet(now, now + 1)) {
+                return true;
+            }
         }
+        return false;
     }
 
     /** Whether one more statement may block on the server; {@link #waitedOnServer} gives the permit back. */
@@ -104,34 +126,10 @@ final class LockConnections {
         serverWaits.decrementAndGet();
     }
 
-    void pollBegins() {
-        polls.incrementAndGet();
-    }
-
-    /** The poll got its lock, or failed: its connection does not come free now. */
-    void pollEnds() {
-        if (polls.decrementAndGet() == 0) {
-            refuseBehindPolls();
-        }
-    }
-
-    /** The poll found its key busy. */
-    void pollEnds(Lease lease) {
-        boolean handed = false;
-        for (Borrow next = behindPolls.poll(); next != null && !handed; ) {
-            handed = lease.handTo(next);
-            next = handed ? null : behindPolls.poll();
-        }
-        if (!handed) {
-            lease.giveBack();
-        }
-        pollEnds();
-    }
-
-    private void refuseBehindPolls() {
-        for (Borrow next = behindPolls.poll(); next != null; next = behindPolls.poll()) {
-            next.exhausted();
-        }
+    /** A lease will not be back soon. */
+    void settles() {
+        settled.incrementAndGet();
+        decideImpatient();
     }
 
     /** A pooled connection turned out dead: those that are idle now are closed, not lent, and a fresh one comes next. */
@@ -143,14 +141,26 @@ final class LockConnections {
         return !connection.isUsable() || connection.generation() < generation.get();
     }
 
-    void takeBack(PooledRef<LockConnection> slot) {
-        Mono<Void> back = slot.poolable().isUsable() ? slot.release() : slot.invalidate();
+    void takeBack(PooledRef<LockConnection> slot, boolean wasSettled) {
+        if (wasSettled) {
+            settled.decrementAndGet();
+        }
+        LockConnection connection = slot.poolable();
+        if (!isDistrusted(connection)) {
+            for (Borrow next = impatient.poll(); next != null; next = impatient.poll()) {
+                if (next.take(slot)) {
+                    return;
+                }
+            }
+        }
+        Mono<Void> back = connection.isUsable() ? slot.release() : slot.invalidate();
         back.subscribe();
         ended();
     }
 
     void ended() {
         demand.decrementAndGet();
+        decideImpatient();
     }
 
     /** Closes connections whose server has not answered in time; called once a second. */
@@ -189,8 +199,8 @@ final class LockConnections {
         return serverWaits.get();
     }
 
-    int polls() {
-        return polls.get();
+    int settled() {
+        return settled.get();
     }
 
     int maxConnections() {

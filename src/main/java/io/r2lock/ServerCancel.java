@@ -20,6 +20,7 @@ import reactor.core.scheduler.Scheduler;
 final class ServerCancel {
 
     private static final long REPEAT_MILLIS = 100;
+    private static final long SOON_MILLIS = 5;
 
     private static final int ANSWERED = 1;
     private static final int REQUESTING = 2;
@@ -55,6 +56,20 @@ final class ServerCancel {
 
     private int mark(int bit) {
         return state.getAndAccumulate(bit, (before, added) -> before | added);
+    }
+
+    /**
+     * As {@link #begin}, but lets a statement that ends by itself do so: the error of one arrives before its end does, in the
+     * same packet mostly, and a CancelRequest takes a connection of its own.
+     */
+    void beginUnlessAnsweredSoon() {
+        connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
+        int before = state.getAndAccumulate(BEGUN, (now, bit) -> now | bit);
+        if ((before & ANSWERED) != 0) {
+            becomeQuiet();
+        } else {
+            clock.schedule(this::repeat, SOON_MILLIS, TimeUnit.MILLISECONDS);
+        }
     }
 
     /** Called once, when the statement is answered, but never before it was decided to call {@link #begin} too. */

@@ -103,6 +103,9 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
             return;
         }
         attempt = chooseAttempt();
+        if (attempt != Attempt.POLL) {
+            taken.settle();
+        }
         boolean ask = attempt != Attempt.WAIT;
         String sql = ask
                 ? LockSql.tryLock(spec.keys(), spec.mode())
@@ -133,18 +136,12 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         if (gates.isFollower()) {
             return Attempt.FOLLOW;
         }
-        if (connections.mayWaitOnServer()) {
-            return Attempt.WAIT;
-        }
-        connections.pollBegins();
-        return Attempt.POLL;
+        return connections.mayWaitOnServer() ? Attempt.WAIT : Attempt.POLL;
     }
 
     private void attemptEnded() {
         if (attempt == Attempt.WAIT) {
             connections.waitedOnServer();
-        } else if (attempt == Attempt.POLL) {
-            connections.pollEnds();
         }
     }
 
@@ -163,6 +160,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     @Override
     void granted() {
         attemptEnded();
+        lease().settle();
         gates.prove();
         deliver(new TransactionHold(this, lease()));
     }
@@ -219,7 +217,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     private void busy() {
         switch (attempt) {
             case POLL -> {
-                connections.pollEnds(lease());
+                lease().giveBack();
                 poll();
             }
             case FOLLOW -> {

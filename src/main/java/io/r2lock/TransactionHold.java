@@ -134,6 +134,7 @@ final class TransactionHold extends Hold {
     }
 
     private void finish(@Nullable Throwable error) {
+        lane.ended();
         lease.giveBack();
         own.leaveGates();
         for (Waiter place = nestedPlaces.poll(); place != null; place = nestedPlaces.poll()) {

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class LockingContractIT extends LockingContract {
+
+    LockingContractIT() {
+        super(TestServer.newest());
+    }
+}

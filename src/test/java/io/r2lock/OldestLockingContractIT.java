@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestLockingContractIT extends LockingContract {
+
+    OldestLockingContractIT() {
+        super(TestServer.oldest());
+    }
+}

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestTransactionContractIT extends LockContract {
+
+    OldestTransactionContractIT() {
+        super(TestServer.oldest());
+    }
+}

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class TransactionContractIT extends LockContract {
+
+    TransactionContractIT() {
+        super(TestServer.newest());
+    }
+}
