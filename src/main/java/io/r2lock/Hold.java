@@ -50,6 +50,9 @@ abstract class Hold implements HeldLock {
     /** Neither ended nor ending. */
     abstract boolean isLive();
 
+    /** Has not begun to end; one inside another may outlive that one's end for a moment, to be ended by it. */
+    abstract boolean isOpen();
+
     /** Starts to end it; {@code false} when something else has. */
     abstract boolean end(boolean commit);
 
@@ -130,7 +133,7 @@ abstract class Hold implements HeldLock {
 
     /** Ends the hold against the will of who has it; the first reason is what they are told. */
     final void abort(AdvisoryLockException why) {
-        if (!isLive() || !aborted.compareAndSet(null, why)) {
+        if (!isOpen() || !aborted.compareAndSet(null, why)) {
             return;
         }
         Consumer<AdvisoryLockException> running = worker;

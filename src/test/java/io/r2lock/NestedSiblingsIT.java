@@ -48,7 +48,10 @@ class NestedSiblingsIT {
     private Mono<Integer> counted() {
         return Mono.defer(() -> {
             most.accumulateAndGet(inside.incrementAndGet(), Math::max);
-            return Mono.delay(Duration.ofMillis(1)).thenReturn(1).doFinally(signal -> inside.decrementAndGet());
+            return Mono.delay(Duration.ofMillis(1)).map(tick -> {
+                inside.decrementAndGet();
+                return 1;
+            });
         });
     }
 
@@ -68,15 +71,17 @@ class NestedSiblingsIT {
     void manySiblings_whoseWorkIsDoneAtOnce_doNotOverflowTheStack() {
         DefaultAdvisoryLocks locks = clients.on(server, residue);
         Sinks.Empty<Void> start = Sinks.empty();
+        Sinks.Empty<Void> queued = Sinks.empty();
         CompletableFuture<Long> call = locks.exclusive(A)
                 .guard(Flux.range(0, 10_000)
+                        .doOnComplete(queued::tryEmitEmpty)
                         .flatMap(
                                 i -> locks.withAdvisoryLock(
                                         A, i == 0 ? start.asMono().thenReturn(i) : Mono.just(i)),
                                 10_000)
                         .count())
                 .toFuture();
-        Await.until("held", () -> isHeld(server, A));
+        queued.asMono().block(PATIENCE);
         start.tryEmitEmpty().orThrow();
         assertThat(call.orTimeout(10, TimeUnit.SECONDS).join()).isEqualTo(10_000);
     }
@@ -131,7 +136,10 @@ class NestedSiblingsIT {
                 return alone;
             });
         });
-        Mono<Boolean> reader = counted().map(one -> writers.get() == 0);
+        Mono<Boolean> reader = Mono.defer(() -> {
+            boolean noWriter = writers.get() == 0;
+            return counted().map(one -> noWriter);
+        });
         List<Boolean> good = get(locks.exclusive(A)
                 .guard(Flux.range(0, 60)
                         .flatMap(i -> i % 10 == 0
