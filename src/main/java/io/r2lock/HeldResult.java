@@ -98,7 +98,8 @@ final class HeldResult implements Result {
                         return Flux.empty();
                     }
                     return Flux.defer(() -> Flux.<T>from(mapping.apply(segment)))
-                            .takeWhile(value -> !reader.isDeaf())
+                            // the driver waits for it before it reads on, even after the connection closed
+                            .takeUntilOther(reader.silence())
                             .onErrorResume(failure -> {
                                 reader.fail(failure);
                                 return Flux.empty();

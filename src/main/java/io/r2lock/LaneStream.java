@@ -8,7 +8,9 @@ import org.reactivestreams.Publisher;
 import org.reactivestreams.Subscription;
 import reactor.core.CoreSubscriber;
 import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
 import reactor.core.publisher.Operators;
+import reactor.core.publisher.Sinks;
 import reactor.util.context.Context;
 
 /**
@@ -42,6 +44,7 @@ final class LaneStream<T> extends Flux<T> {
         private final CoreSubscriber<? super T> actual;
         private final Operators.DeferredSubscription driver = new Operators.DeferredSubscription();
         private final AtomicBoolean deaf = new AtomicBoolean();
+        private final Sinks.Empty<Void> silence = Sinks.empty();
 
         Reader(LaneStream<T> stream, CoreSubscriber<? super T> actual) {
             this.stream = stream;
@@ -65,14 +68,14 @@ final class LaneStream<T> extends Flux<T> {
         }
 
         void refuse(Throwable error) {
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 actual.onError(error);
             }
         }
 
         /** Tells the error now, and reads on in silence. */
         void fail(Throwable error) {
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 driver.request(Long.MAX_VALUE);
                 actual.onError(error);
             }
@@ -80,6 +83,19 @@ final class LaneStream<T> extends Flux<T> {
 
         boolean isDeaf() {
             return deaf.get();
+        }
+
+        private boolean becomesDeaf() {
+            if (!deaf.compareAndSet(false, true)) {
+                return false;
+            }
+            silence.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+            return true;
+        }
+
+        /** Completes when the subscriber is told nothing more: what runs for its sake alone ends then. */
+        Mono<Void> silence() {
+            return silence.asMono();
         }
 
         @Override
@@ -113,7 +129,7 @@ final class LaneStream<T> extends Flux<T> {
         @Override
         public void onComplete() {
             stream.ticket.leave(this);
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 actual.onComplete();
             }
         }
@@ -125,7 +141,7 @@ final class LaneStream<T> extends Flux<T> {
 
         @Override
         public void cancel() {
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 driver.request(Long.MAX_VALUE);
             }
         }

@@ -138,11 +138,6 @@ class HeldResultIT {
             return Mono.from(statement[0].execute()).thenReturn(1);
         });
         assertThat(written()).containsExactly("7");
-        inHold(connection -> Flux.from((prepared
-                                ? connection.createStatement("select $1::int").bind(0, 1)
-                                : connection.createStatement("select 1"))
-                        .execute())
-                .then(Mono.just(1)));
         assertThat(get(locks.exclusive(KEY).guard(Mono.just(2)))).isEqualTo(2);
     }
 

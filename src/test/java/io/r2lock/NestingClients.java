@@ -20,7 +20,8 @@ import reactor.core.publisher.Mono;
  */
 final class NestingClients implements AfterEachCallback {
 
-    static final Duration PATIENCE = Duration.ofSeconds(10);
+    /** Generous: a cold machine takes seconds for its first connection. */
+    static final Duration PATIENCE = Duration.ofSeconds(20);
 
     private final ConcurrentLinkedQueue<DefaultAdvisoryLocks> open = new ConcurrentLinkedQueue<>();
 
@@ -36,7 +37,7 @@ final class NestingClients implements AfterEachCallback {
     DefaultAdvisoryLocks with(
             AdvisoryLocks.Builder builder, NoResidue residue, UnaryOperator<AdvisoryLocks.Builder> change) {
         DefaultAdvisoryLocks client = (DefaultAdvisoryLocks)
-                change.apply(builder.closeGrace(Duration.ofSeconds(1))).build();
+                change.apply(builder.closeGrace(Duration.ofSeconds(1)).connectTimeout(PATIENCE)).build();
         open.add(client);
         residue.zero("pool acquired", () -> sum(one -> one.connections().acquired()));
         residue.zero("pool pending", () -> sum(one -> one.connections().pending()));
