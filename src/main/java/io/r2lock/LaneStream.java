@@ -23,11 +23,29 @@ final class LaneStream<T> extends Flux<T> {
     private final LaneTicket ticket;
     private final Function<Reader<T>, Publisher<? extends T>> source;
     private final Consumer<? super T> discard;
+    private final boolean lazy;
 
     LaneStream(LaneTicket ticket, Function<Reader<T>, Publisher<? extends T>> source, Consumer<? super T> discard) {
+        this(ticket, source, discard, false);
+    }
+
+    private LaneStream(
+            LaneTicket ticket,
+            Function<Reader<T>, Publisher<? extends T>> source,
+            Consumer<? super T> discard,
+            boolean lazy) {
         this.ticket = ticket;
         this.source = source;
         this.discard = discard;
+        this.lazy = lazy;
+    }
+
+    /**
+     * The results of a statement with bindings. The driver sends each when its result is read, and the stream never ends if
+     * one is not, or fails: so it must be cancelled, and can be, as what is on the wire belongs to the streams of the results.
+     */
+    static <T> LaneStream<T> lazy(LaneTicket ticket, Function<Reader<T>, Publisher<? extends T>> source) {
+        return new LaneStream<>(ticket, source, unread -> {}, true);
     }
 
     @Override
@@ -76,7 +94,7 @@ final class LaneStream<T> extends Flux<T> {
         /** Tells the error now, and reads on in silence. */
         void fail(Throwable error) {
             if (becomesDeaf()) {
-                driver.request(Long.MAX_VALUE);
+                letGo();
                 actual.onError(error);
             }
         }
@@ -91,6 +109,15 @@ final class LaneStream<T> extends Flux<T> {
             }
             silence.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
             return true;
+        }
+
+        private void letGo() {
+            if (stream.lazy) {
+                driver.cancel();
+                stream.ticket.leave(this);
+            } else {
+                driver.request(Long.MAX_VALUE);
+            }
         }
 
         /** Completes when the subscriber is told nothing more: what runs for its sake alone ends then. */
@@ -142,7 +169,7 @@ final class LaneStream<T> extends Flux<T> {
         @Override
         public void cancel() {
             if (becomesDeaf()) {
-                driver.request(Long.MAX_VALUE);
+                letGo();
             }
         }
     }

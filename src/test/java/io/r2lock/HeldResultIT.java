@@ -4,9 +4,12 @@ import static io.r2lock.NestingClients.get;
 import static io.r2lock.NestingClients.one;
 import static io.r2lock.NestingClients.rows;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.Connection;
+import io.r2dbc.spi.R2dbcException;
+import io.r2dbc.spi.Result;
 import io.r2dbc.spi.Row;
 import io.r2dbc.spi.Statement;
 import java.time.Duration;
@@ -23,6 +26,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 import reactor.core.Disposable;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
+import reactor.core.publisher.Sinks;
 
 /** Results on the connection of a hold, read to their end, in part, or not at all. */
 class HeldResultIT {
@@ -128,17 +132,60 @@ class HeldResultIT {
     @ParameterizedTest
     @ValueSource(booleans = {false, true})
     void resultNeverRead_doesNotHangTheCommit(boolean prepared) {
-        Statement[] statement = new Statement[1];
-        inHold(connection -> {
-            statement[0] = prepared
-                    ? connection
-                            .createStatement("insert into results (v) values ($1)")
-                            .bind(0, 7)
-                    : connection.createStatement("insert into results (v) values (7)");
-            return Mono.from(statement[0].execute()).thenReturn(1);
-        });
-        assertThat(written()).containsExactly("7");
-        assertThat(get(locks.exclusive(KEY).guard(Mono.just(2)))).isEqualTo(2);
+        inHold(connection -> Mono.from((prepared
+                                ? connection
+                                        .createStatement("insert into results (v) values ($1)")
+                                        .bind(0, 7)
+                                : connection.createStatement("insert into results (v) values (7)"))
+                        .execute())
+                .thenReturn(1));
+        // the driver does not even send a prepared statement whose result nobody reads
+        assertThat(written()).isEqualTo(prepared ? List.of() : List.of("7"));
+    }
+
+    private static Flux<Long> inserted(Connection connection, int... values) {
+        Statement statement = connection.createStatement("insert into results (v) select 10 / $1 from pg_sleep(0.002)");
+        for (int i = 0; i < values.length; i++) {
+            statement.bind(0, values[i]);
+            if (i < values.length - 1) {
+                statement.add();
+            }
+        }
+        return Flux.from(statement.execute()).concatMap(Result::getRowsUpdated);
+    }
+
+    @Test
+    void failingBindingAmongSeveral_isTheError_andTheConnectionGoesOn() {
+        int pid = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
+        assertThatThrownBy(() -> inHold(connection -> inserted(connection, 1, 0, 2).then(Mono.just(1))))
+                .isInstanceOf(R2dbcException.class);
+        int next = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
+        assertThat(next).as("reused").isEqualTo(pid);
+
+        String handled = inHold(connection -> Mono.from(connection.createSavepoint("s"))
+                .then(inserted(connection, 1, 0, 2).then(Mono.just("no")))
+                .onErrorResume(error -> Mono.from(connection.rollbackTransactionToSavepoint("s"))
+                        .thenReturn("handled"))
+                .delayUntil(how -> inserted(connection, 10, 5)));
+        assertThat(handled).isEqualTo("handled");
+        assertThat(written()).containsExactly("1", "2");
+    }
+
+    @Test
+    void manyBindings_areCancelledWithTheCall() {
+        int pid = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
+        Sinks.Empty<Void> some = Sinks.empty();
+        Disposable call = locks.exclusive(KEY)
+                .guardMany(hold -> inserted(hold.connection(), IntStream.range(1, 2_000).toArray()))
+                .doOnNext(count -> some.tryEmitEmpty())
+                .subscribe();
+        some.asMono().block(NestingClients.PATIENCE);
+        long start = System.nanoTime();
+        call.dispose();
+        int next = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
+        assertThat(Duration.ofNanos(System.nanoTime() - start)).isLessThan(Duration.ofMillis(500));
+        assertThat(next).as("reused").isEqualTo(pid);
+        assertThat(written()).isEmpty();
     }
 
     @Test
