@@ -30,6 +30,7 @@ abstract class Hold implements HeldLock {
     private final long since;
     private final Duration waited;
     private final Set<Acquire> children = ConcurrentHashMap.newKeySet();
+    private final Sinks.Empty<Void> ending = Sinks.empty();
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
@@ -110,9 +111,8 @@ abstract class Hold implements HeldLock {
             if (!isLive()) {
                 return Mono.error(lost("it has ended; work that is guarded by it cannot start"));
             }
-            Mono<T> ended = outcome.asMono()
-                    .onErrorComplete()
-                    .then(Mono.error(() -> lost("it ended before the work that it guarded")));
+            // cancelled when the end begins: told its outcome only, the work would overlap with the next hold
+            Mono<T> ended = ending.asMono().then(Mono.error(() -> lost("it ended before the work that it guarded")));
             return Mono.firstWithSignal(work.contextWrite(this::into), ended);
         });
     }
@@ -168,7 +168,9 @@ abstract class Hold implements HeldLock {
         children.remove(child);
     }
 
+    /** The end begins: nothing that runs inside the hold may outlive it. */
     final void endChildren() {
+        ending.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
         for (Acquire child : children) {
             child.stop(Acquire.Stop.SURROUNDING_ENDED);
             child.endHold(Acquire.Stop.SURROUNDING_ENDED);
