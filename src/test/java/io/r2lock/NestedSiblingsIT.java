@@ -197,6 +197,51 @@ class NestedSiblingsIT {
         assertThat(outcomes).containsExactlyInAnyOrder("done", "LockDeadlockException");
     }
 
+    @Test
+    void longerCycles_areFound_andLeaveTheOthersAlone() {
+        DefaultAdvisoryLocks locks = clients.on(server, residue);
+        int chains = 5;
+        Sinks.Empty<Void> all = Sinks.empty();
+        Mono<Void> meet = Mono.defer(() -> {
+            if (inside.incrementAndGet() == chains) {
+                all.tryEmitEmpty().orThrow();
+            }
+            return all.asMono();
+        });
+        // each holds its own key, beneath another one, and asks for that of the next; the last closes the circle
+        List<String> outcomes = get(locks.withAdvisoryLock(
+                A,
+                Flux.range(0, chains)
+                        .flatMap(i -> outcome(locks.withAdvisoryLock(
+                                LockKey.of(1000 + i),
+                                meet.then(locks.withAdvisoryLock(
+                                        LockKey.of(2000 + i),
+                                        locks.exclusive(LockKey.of(1000 + (i + 1) % chains), LockKey.of(3000 + i))
+                                                .guard(Mono.just("done")))))))
+                        .collectList()));
+        assertThat(outcomes).hasSize(chains).containsOnlyOnce("LockDeadlockException");
+        assertThat(outcomes).filteredOn("done"::equals).hasSize(chains - 1);
+    }
+
+    @Test
+    void sharedTurnsInOppositeOrder_areNoCycle() {
+        DefaultAdvisoryLocks locks = clients.on(server, residue);
+        Sinks.Empty<Void> both = Sinks.empty();
+        Mono<Void> meet = Mono.defer(() -> {
+            if (inside.incrementAndGet() == 2) {
+                both.tryEmitEmpty().orThrow();
+            }
+            return both.asMono();
+        });
+        List<String> outcomes = get(locks.withAdvisoryLock(
+                A,
+                Flux.merge(
+                                outcome(locks.shared(B).guard(meet.then(locks.shared(D).guard(Mono.just("done"))))),
+                                outcome(locks.shared(D).guard(meet.then(locks.shared(B).guard(Mono.just("done"))))))
+                        .collectList()));
+        assertThat(outcomes).containsExactly("done", "done");
+    }
+
     private enum Child {
         QUEUED,
         WAITING_ON_SERVER,
