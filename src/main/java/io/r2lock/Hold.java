@@ -171,8 +171,11 @@ abstract class Hold implements HeldLock {
     /** The end begins: nothing that runs inside the hold may outlive it. */
     final void endChildren() {
         ending.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+        // all that wait first: else the end of one would be the turn of the next
         for (Acquire child : children) {
             child.stop(Acquire.Stop.SURROUNDING_ENDED);
+        }
+        for (Acquire child : children) {
             child.endHold(Acquire.Stop.SURROUNDING_ENDED);
         }
     }

@@ -116,6 +116,10 @@ final class JoinedAcquire extends Acquire {
             root.lane().leave(section);
         }
         JoinedHold hold = new JoinedHold(this, parent);
+        if (!parent.isLive()) {
+            // before it is delivered, so that its work does not start
+            hold.abort(waited.lost("the surrounding hold ended first"));
+        }
         deliver(hold);
         // whoever ended the surrounding hold may have looked for this one before it was there
         if (!parent.isLive()) {
