@@ -137,13 +137,22 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                     false));
             return null;
         }
-        Hold surrounding = context.getOrDefault(this, null);
-        if (surrounding == null || !surrounding.isLive()) {
-            return new TransactionAcquire(this, spec, null, receiver);
-        }
-        return spec.requireNew()
+        Hold surrounding = nearestLive(context.getOrDefault(this, null));
+        return surrounding == null || spec.requireNew()
                 ? new TransactionAcquire(this, spec, surrounding, receiver)
                 : new JoinedAcquire(this, spec, surrounding, receiver);
+    }
+
+    /**
+     * What a request joins. The keys of a nested hold that has ended stay locked until the transaction ends: a request that
+     * would start afresh for one of them, inside that transaction, would wait for itself.
+     */
+    private static @Nullable Hold nearestLive(@Nullable Hold innermost) {
+        Hold hold = innermost;
+        while (hold != null && !hold.isLive()) {
+            hold = hold.surrounding;
+        }
+        return hold;
     }
 
     void begin(Acquire attempt) {

@@ -2,6 +2,7 @@ package io.r2lock;
 
 import java.util.List;
 import java.util.function.BiFunction;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The way of one request through the gates of its keys, one after the other in canonical order.
@@ -14,13 +15,23 @@ final class GatePass {
     private final KeyGates gates;
     private final Waiter[] waiters;
     private final Runnable passed;
+    private final @Nullable Turns turns;
 
     /** Written by whoever enters the gates: one thread at a time, each hands over through a gate. */
     private int inside;
 
-    private <K> GatePass(KeyGates gates, List<K> keys, BiFunction<K, Waiter.Turn, Waiter> waiter, Runnable passed) {
+    /** What the way through the turns of siblings needs beside: who goes it, and what to do if it would close a cycle. */
+    private record Turns(TurnWaits waits, TurnWaits.Member member, Runnable closesCycle) {}
+
+    private <K> GatePass(
+            KeyGates gates,
+            List<K> keys,
+            BiFunction<K, Waiter.Turn, Waiter> waiter,
+            Runnable passed,
+            @Nullable Turns turns) {
         this.gates = gates;
         this.passed = passed;
+        this.turns = turns;
         this.waiters = new Waiter[keys.size()];
         for (int i = 0; i < waiters.length; i++) {
             waiters[i] = waiter.apply(keys.get(i), this::turn);
@@ -29,23 +40,41 @@ final class GatePass {
 
     /** For keys that the server is asked for afterwards. */
     static GatePass forServer(KeyGates gates, List<LockKey> keys, LockMode mode, Runnable passed) {
-        return new GatePass(gates, keys, (key, turn) -> Waiter.forServer(key, mode, turn), passed);
+        return new GatePass(gates, keys, (key, turn) -> Waiter.forServer(key, mode, turn), passed, null);
     }
 
-    /** For what this process alone decides. */
-    static GatePass forTurns(KeyGates gates, List<ChildKey> keys, LockMode mode, Runnable passed) {
-        return new GatePass(gates, keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed);
+    /** For the turns of siblings, which this process alone decides; {@code closesCycle} runs instead of waiting for ever. */
+    static GatePass forTurns(
+            Lane lane, List<ChildKey> keys, JoinedAcquire request, Runnable passed, Runnable closesCycle) {
+        Turns turns = new Turns(lane.turnWaits(), new TurnWaits.Member(request), closesCycle);
+        LockMode mode = request.spec.mode();
+        return new GatePass(lane.gates(), keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed, turns);
     }
 
     /** Waits at each gate in turn; {@code passed} runs once all are entered. */
     void queue() {
         while (inside < waiters.length) {
-            if (!gates.enter(waiters[inside])) {
+            if (!enter(waiters[inside])) {
                 return;
             }
             inside++;
         }
         passed.run();
+    }
+
+    private boolean enter(Waiter waiter) {
+        if (turns == null) {
+            return gates.enter(waiter);
+        }
+        TurnWaits.Entry entry = turns.waits.enter(turns.member, waiter);
+        if (entry == TurnWaits.Entry.CLOSES_CYCLE) {
+            turns.closesCycle.run();
+        }
+        return entry == TurnWaits.Entry.INSIDE;
+    }
+
+    private boolean tryEnter(Waiter waiter) {
+        return turns == null ? gates.tryEnter(waiter) : turns.waits.tryEnter(turns.member, waiter);
     }
 
     private void turn(Waiter waiter) {
@@ -56,7 +85,7 @@ final class GatePass {
     /** Enters all gates at once, or none. */
     boolean tryAll() {
         for (Waiter waiter : waiters) {
-            if (!gates.tryEnter(waiter)) {
+            if (!tryEnter(waiter)) {
                 leave();
                 return false;
             }
@@ -91,6 +120,9 @@ final class GatePass {
 
     /** Idempotent. */
     void leave() {
+        if (turns != null) {
+            turns.waits.leave(turns.member);
+        }
         for (Waiter waiter : waiters) {
             gates.leave(waiter);
         }

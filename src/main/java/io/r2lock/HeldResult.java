@@ -35,6 +35,12 @@ final class HeldResult implements Result {
                 HeldResult::drain);
     }
 
+    /** The results of one execution of a statement with bindings. */
+    static Flux<Result> ofBindings(LaneTicket ticket, Supplier<Publisher<? extends Result>> execution) {
+        return LaneStream.lazy(
+                ticket, reader -> Flux.from(execution.get()).map(result -> new HeldResult(ticket, result)));
+    }
+
     /** A result that nobody will read: reads it to its end. */
     private static void drain(Result result) {
         Publisher<Long> rest = ((HeldResult) result).driver.getRowsUpdated();
@@ -98,7 +104,8 @@ final class HeldResult implements Result {
                         return Flux.empty();
                     }
                     return Flux.defer(() -> Flux.<T>from(mapping.apply(segment)))
-                            .takeWhile(value -> !reader.isDeaf())
+                            // the driver waits for it before it reads on, even after the connection closed
+                            .takeUntilOther(reader.silence())
                             .onErrorResume(failure -> {
                                 reader.fail(failure);
                                 return Flux.empty();

@@ -9,6 +9,7 @@ final class HeldStatement implements Statement {
 
     private final TransactionHold hold;
     private final Statement driver;
+    private boolean bound;
 
     HeldStatement(TransactionHold hold, Statement driver) {
         this.hold = hold;
@@ -17,7 +18,8 @@ final class HeldStatement implements Statement {
 
     @Override
     public Flux<Result> execute() {
-        return HeldResult.of(new LaneTicket(hold), driver::execute);
+        LaneTicket ticket = new LaneTicket(hold);
+        return bound ? HeldResult.ofBindings(ticket, driver::execute) : HeldResult.of(ticket, driver::execute);
     }
 
     @Override
@@ -28,24 +30,28 @@ final class HeldStatement implements Statement {
 
     @Override
     public Statement bind(int index, Object value) {
+        bound = true;
         driver.bind(index, value);
         return this;
     }
 
     @Override
     public Statement bind(String name, Object value) {
+        bound = true;
         driver.bind(name, value);
         return this;
     }
 
     @Override
     public Statement bindNull(int index, Class<?> type) {
+        bound = true;
         driver.bindNull(index, type);
         return this;
     }
 
     @Override
     public Statement bindNull(String name, Class<?> type) {
+        bound = true;
         driver.bindNull(name, type);
         return this;
     }

@@ -30,6 +30,7 @@ abstract class Hold implements HeldLock {
     private final long since;
     private final Duration waited;
     private final Set<Acquire> children = ConcurrentHashMap.newKeySet();
+    private final Sinks.Empty<Void> ending = Sinks.empty();
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
@@ -49,6 +50,9 @@ abstract class Hold implements HeldLock {
 
     /** Neither ended nor ending. */
     abstract boolean isLive();
+
+    /** Has not begun to end; one inside another may outlive that one's end for a moment, to be ended by it. */
+    abstract boolean isOpen();
 
     /** Starts to end it; {@code false} when something else has. */
     abstract boolean end(boolean commit);
@@ -107,9 +111,8 @@ abstract class Hold implements HeldLock {
             if (!isLive()) {
                 return Mono.error(lost("it has ended; work that is guarded by it cannot start"));
             }
-            Mono<T> ended = outcome.asMono()
-                    .onErrorComplete()
-                    .then(Mono.error(() -> lost("it ended before the work that it guarded")));
+            // cancelled when the end begins: told its outcome only, the work would overlap with the next hold
+            Mono<T> ended = ending.asMono().then(Mono.error(() -> lost("it ended before the work that it guarded")));
             return Mono.firstWithSignal(work.contextWrite(this::into), ended);
         });
     }
@@ -130,7 +133,7 @@ abstract class Hold implements HeldLock {
 
     /** Ends the hold against the will of who has it; the first reason is what they are told. */
     final void abort(AdvisoryLockException why) {
-        if (!isLive() || !aborted.compareAndSet(null, why)) {
+        if (!isOpen() || !aborted.compareAndSet(null, why)) {
             return;
         }
         Consumer<AdvisoryLockException> running = worker;
@@ -165,9 +168,14 @@ abstract class Hold implements HeldLock {
         children.remove(child);
     }
 
+    /** The end begins: nothing that runs inside the hold may outlive it. */
     final void endChildren() {
+        ending.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+        // all that wait first: else the end of one would be the turn of the next
         for (Acquire child : children) {
             child.stop(Acquire.Stop.SURROUNDING_ENDED);
+        }
+        for (Acquire child : children) {
             child.endHold(Acquire.Stop.SURROUNDING_ENDED);
         }
     }

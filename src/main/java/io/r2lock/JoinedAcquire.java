@@ -11,7 +11,7 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>It never queues at a gate of the process, because it holds something already: two chains that hold A and B and nest B and
  * A would wait there for ever, unseen; on the server PostgreSQL sees them. It does queue for its siblings' turns, which only
- * this process can see.
+ * this process can see: {@link TurnWaits} refuses who would close a cycle there.
  */
 final class JoinedAcquire extends Acquire {
 
@@ -29,7 +29,11 @@ final class JoinedAcquire extends Acquire {
         this.root = parent.root();
         this.section = root.lane().place(LockMode.EXCLUSIVE, turn -> send());
         this.turns = GatePass.forTurns(
-                root.lane().gates(), spec.keys().stream().map(this::turnFor).toList(), spec.mode(), this::haveTurns);
+                root.lane(),
+                spec.keys().stream().map(this::turnFor).toList(),
+                this,
+                this::haveTurns,
+                this::closesCycle);
     }
 
     private ChildKey turnFor(LockKey key) {
@@ -63,6 +67,11 @@ final class JoinedAcquire extends Acquire {
             parent.abandon(this);
             fail(QUEUED, waited.busy("by another request inside the same hold"));
         }
+    }
+
+    private void closesCycle() {
+        withdraw();
+        fail(QUEUED, waited.cycle());
     }
 
     private void haveTurns() {
@@ -110,7 +119,12 @@ final class JoinedAcquire extends Acquire {
 
     private void join() {
         root.lane().leave(section);
-        deliver(new JoinedHold(this, parent));
+        JoinedHold hold = new JoinedHold(this, parent);
+        if (!parent.isLive()) {
+            // before it is delivered, so that its work does not start
+            hold.abort(waited.lost("the surrounding hold ended first"));
+        }
+        deliver(hold);
         // whoever ended the surrounding hold may have looked for this one before it was there
         if (!parent.isLive()) {
             endHold(Stop.SURROUNDING_ENDED);

@@ -1,5 +1,7 @@
 package io.r2lock;
 
+import java.util.ArrayDeque;
+import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.BiFunction;
 import org.jspecify.annotations.Nullable;
@@ -12,6 +14,9 @@ import org.jspecify.annotations.Nullable;
  * is gone in that same step, so that a million distinct keys leave nothing behind. Turns are told after the change.
  */
 final class KeyGates {
+
+    /** The turns that this thread is about to tell; set while it tells some. Holds nothing beyond that. */
+    private static final ThreadLocal<@Nullable Queue<Waiter>> TELLING = new ThreadLocal<>();
 
     private final ConcurrentHashMap<Object, KeyGate> gates = new ConcurrentHashMap<>();
 
@@ -50,6 +55,32 @@ final class KeyGates {
         change(waiter, KeyGate::refuse);
     }
 
+    /** A turn may run work that ends at once, which brings the next turn: one after the other, not one inside the other. */
+    private static void tell(@Nullable Waiter first) {
+        if (first == null) {
+            return;
+        }
+        Queue<Waiter> outer = TELLING.get();
+        Queue<Waiter> queue = outer == null ? new ArrayDeque<>() : outer;
+        for (Waiter next = first; next != null; ) {
+            Waiter told = next;
+            next = told.next;
+            told.next = null;
+            queue.add(told);
+        }
+        if (outer != null) {
+            return;
+        }
+        TELLING.set(queue);
+        try {
+            for (Waiter told = queue.poll(); told != null; told = queue.poll()) {
+                told.turn.come(told);
+            }
+        } finally {
+            TELLING.remove();
+        }
+    }
+
     /** How many keys are held or waited for. */
     int size() {
         return gates.size();
@@ -62,11 +93,6 @@ final class KeyGates {
             admitted[0] = transition.apply(gate, waiter);
             return gate.isIdle() ? null : gate;
         });
-        for (Waiter next = admitted[0]; next != null; ) {
-            Waiter told = next;
-            next = told.next;
-            told.next = null;
-            told.turn.come(told);
-        }
+        tell(admitted[0]);
     }
 }

@@ -18,6 +18,7 @@ final class Lane {
 
     private final TransactionHold hold;
     private final KeyGates gates = new KeyGates();
+    private final TurnWaits turnWaits = new TurnWaits(gates);
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private volatile boolean used;
 
@@ -31,6 +32,10 @@ final class Lane {
     /** The gates of this transaction: its lane, and the turns that nested requests for one key take. */
     KeyGates gates() {
         return gates;
+    }
+
+    TurnWaits turnWaits() {
+        return turnWaits;
     }
 
     /** A place for a user statement, or for a section. */

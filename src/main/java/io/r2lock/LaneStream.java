@@ -8,7 +8,9 @@ import org.reactivestreams.Publisher;
 import org.reactivestreams.Subscription;
 import reactor.core.CoreSubscriber;
 import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
 import reactor.core.publisher.Operators;
+import reactor.core.publisher.Sinks;
 import reactor.util.context.Context;
 
 /**
@@ -21,11 +23,29 @@ final class LaneStream<T> extends Flux<T> {
     private final LaneTicket ticket;
     private final Function<Reader<T>, Publisher<? extends T>> source;
     private final Consumer<? super T> discard;
+    private final boolean lazy;
 
     LaneStream(LaneTicket ticket, Function<Reader<T>, Publisher<? extends T>> source, Consumer<? super T> discard) {
+        this(ticket, source, discard, false);
+    }
+
+    private LaneStream(
+            LaneTicket ticket,
+            Function<Reader<T>, Publisher<? extends T>> source,
+            Consumer<? super T> discard,
+            boolean lazy) {
         this.ticket = ticket;
         this.source = source;
         this.discard = discard;
+        this.lazy = lazy;
+    }
+
+    /**
+     * The results of a statement with bindings. The driver sends each when its result is read, and the stream never ends if
+     * one is not, or fails: so it must be cancelled, and can be, as what is on the wire belongs to the streams of the results.
+     */
+    static <T> LaneStream<T> lazy(LaneTicket ticket, Function<Reader<T>, Publisher<? extends T>> source) {
+        return new LaneStream<>(ticket, source, unread -> {}, true);
     }
 
     @Override
@@ -42,6 +62,7 @@ final class LaneStream<T> extends Flux<T> {
         private final CoreSubscriber<? super T> actual;
         private final Operators.DeferredSubscription driver = new Operators.DeferredSubscription();
         private final AtomicBoolean deaf = new AtomicBoolean();
+        private final Sinks.Empty<Void> silence = Sinks.empty();
 
         Reader(LaneStream<T> stream, CoreSubscriber<? super T> actual) {
             this.stream = stream;
@@ -65,21 +86,43 @@ final class LaneStream<T> extends Flux<T> {
         }
 
         void refuse(Throwable error) {
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 actual.onError(error);
             }
         }
 
         /** Tells the error now, and reads on in silence. */
         void fail(Throwable error) {
-            if (deaf.compareAndSet(false, true)) {
-                driver.request(Long.MAX_VALUE);
+            if (becomesDeaf()) {
+                letGo();
                 actual.onError(error);
             }
         }
 
         boolean isDeaf() {
             return deaf.get();
+        }
+
+        private boolean becomesDeaf() {
+            if (!deaf.compareAndSet(false, true)) {
+                return false;
+            }
+            silence.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+            return true;
+        }
+
+        private void letGo() {
+            if (stream.lazy) {
+                driver.cancel();
+                stream.ticket.leave(this);
+            } else {
+                driver.request(Long.MAX_VALUE);
+            }
+        }
+
+        /** Completes when the subscriber is told nothing more: what runs for its sake alone ends then. */
+        Mono<Void> silence() {
+            return silence.asMono();
         }
 
         @Override
@@ -113,7 +156,7 @@ final class LaneStream<T> extends Flux<T> {
         @Override
         public void onComplete() {
             stream.ticket.leave(this);
-            if (deaf.compareAndSet(false, true)) {
+            if (becomesDeaf()) {
                 actual.onComplete();
             }
         }
@@ -125,8 +168,8 @@ final class LaneStream<T> extends Flux<T> {
 
         @Override
         public void cancel() {
-            if (deaf.compareAndSet(false, true)) {
-                driver.request(Long.MAX_VALUE);
+            if (becomesDeaf()) {
+                letGo();
             }
         }
     }

@@ -66,6 +66,11 @@ final class TransactionHold extends Hold {
 
     @Override
     boolean isLive() {
+        return isOpen();
+    }
+
+    @Override
+    boolean isOpen() {
         return state.get() == State.HELD;
     }
 

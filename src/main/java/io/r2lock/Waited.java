@@ -101,6 +101,15 @@ final class Waited {
         return new LockServerException("No " + attempt() + ": " + error.getMessage() + state, attempt(), failure);
     }
 
+    /** A cycle inside one transaction, which is one backend to PostgreSQL. */
+    AdvisoryLockException cycle() {
+        return new LockDeadlockException(
+                "Deadlock: requests side by side inside one hold wait for each other, and the " + attempt()
+                        + " would wait for ever. Take keys in one order everywhere, or all in one request.",
+                attempt(),
+                null);
+    }
+
     AdvisoryLockException lost(String why) {
         return new LockLostException("Lost the " + attempt() + ": " + why, attempt(), null);
     }
