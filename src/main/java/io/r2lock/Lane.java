@@ -18,6 +18,7 @@ final class Lane {
     private final TransactionHold hold;
     private final KeyGates gates = new KeyGates();
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
+    private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
     private volatile boolean used;
 
     Lane(TransactionHold hold) {
@@ -52,6 +53,14 @@ final class Lane {
         statements.remove(statement);
     }
 
+    void unread(UnreadResult result) {
+        unread.add(result);
+    }
+
+    void read(UnreadResult result) {
+        unread.remove(result);
+    }
+
     /** Waits for what is on the wire, then runs the end of the transaction. */
     void close(Runnable end) {
         if (!used) {
@@ -60,6 +69,7 @@ final class Lane {
         }
         LockConnection connection = hold.lockConnection();
         connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
+        unread.forEach(UnreadResult::drain);
         if (enter(place(LockMode.EXCLUSIVE, turn -> end.run()))) {
             end.run();
         }
@@ -71,6 +81,7 @@ final class Lane {
             end.run();
             return;
         }
+        unread.forEach(UnreadResult::drain);
         ServerCancel cancel =
                 new ServerCancel(hold.lockConnection(), hold.client.options().clock(), end);
         if (enter(place(LockMode.EXCLUSIVE, turn -> cancel.answered()))) {
