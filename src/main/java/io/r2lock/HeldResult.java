@@ -33,7 +33,8 @@ final class HeldResult implements Result {
     static Flux<Result> of(LaneTicket ticket, Supplier<Publisher<? extends Result>> execution) {
         return new LaneStream<>(
                 ticket,
-                reader -> Flux.from(execution.get()).map(result -> new HeldResult(ticket, result, ticket.unread(result))),
+                reader ->
+                        Flux.from(execution.get()).map(result -> new HeldResult(ticket, result, ticket.unread(result))),
                 discarded -> ((HeldResult) discarded).unread.drain());
     }
 

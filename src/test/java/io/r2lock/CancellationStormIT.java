@@ -38,6 +38,7 @@ class CancellationStormIT {
         WAITING_ON_SERVER,
         WORK,
         SQL,
+        NESTED,
         COMMITTING
     }
 
@@ -48,7 +49,7 @@ class CancellationStormIT {
 
     private final Sessions sessions = new Sessions(server);
     private final Scheduler canceller = Schedulers.newParallel("canceller", 2);
-    private final Storm storm = new Storm(canceller, 64);
+    private final Storm storm = new Storm(canceller, 32);
     private final List<DefaultAdvisoryLocks> clients = new ArrayList<>();
 
     @BeforeEach
@@ -92,14 +93,16 @@ class CancellationStormIT {
         CleanBorrowers borrowers = new CleanBorrowers(client.connections());
         Disposable during = Flux.interval(Duration.ofMillis(5)).subscribe(tick -> borrowers.borrowOne());
 
-        mixed(client, 16_000);
-        beginInFlight(client, 2_000);
+        mixed(client, 14_000);
+        beginInFlight(client, 800);
         committing(client, 1_500);
         sql(client, 1_000);
+        nested(client, 1_000);
+        working(client, 1_000);
         during.dispose();
-        waitingOnServer(client, 150);
+        waitingOnServer(client, 100);
         forConnection(1_500);
-        connecting(120);
+        connecting(60);
         storm.awaitAll();
 
         LOG.info("{}\n  clean borrowers {}", storm.table(), borrowers.clean());
@@ -120,7 +123,10 @@ class CancellationStormIT {
             case "QUEUED" -> Met.AT_GATE.name();
             case "WORK" -> Met.WORK.name();
             case "SQL" -> Met.SQL.name();
-            default -> "mixed " + phase;
+            case "LOCKING" -> "mixed: lock in flight";
+            case "BORROWING" -> "mixed: for connection";
+            case "OTHER" -> "mixed: acquire() or an operator behind a guard";
+            default -> "mixed: " + phase;
         });
         for (int i = 0; i < calls; i++) {
             int kind = i % 12;
@@ -132,28 +138,37 @@ class CancellationStormIT {
     }
 
     private static Publisher<?> mixed(DefaultAdvisoryLocks client, int kind, StormCall self) {
-        LockKey few = LockKey.of(ThreadLocalRandom.current().nextInt(6));
+        LockKey few = LockKey.of(ThreadLocalRandom.current().nextInt(24));
         LockKey many = LockKey.of(1_000 + ThreadLocalRandom.current().nextInt(1_000));
-        Mono<Long> work = Mono.delay(Duration.ofNanos(ThreadLocalRandom.current().nextInt(1_000_000)));
+        Mono<Long> work =
+                Mono.delay(Duration.ofNanos(ThreadLocalRandom.current().nextInt(1_000_000)));
         return switch (kind) {
             case 0 -> client.withAdvisoryLock(few, work);
             case 1 -> client.withAdvisoryLock(many, work.then(Mono.error(Storm.Planted::new)));
             case 2 -> client.exclusive(few).waitAtMost(Duration.ofMillis(1)).guard(work);
-            case 3 -> client.withAdvisoryLock(few, self.doing(
-                            StormCall.Doing.NESTED, client.withAdvisoryLock(LockKey.of(few.value() + 100), work)));
+            case 3 ->
+                client.withAdvisoryLock(
+                        few,
+                        self.doing(
+                                StormCall.Doing.NESTED, client.withAdvisoryLock(LockKey.of(few.value() + 100), work)));
             case 4 -> Mono.usingWhen(client.exclusive(many).acquire(), hold -> work, HeldLock::release);
             case 5 -> client.shared(few).guard(work);
             case 6 -> client.exclusive(few, many, LockKey.of(5)).guard(work);
             case 7 -> client.exclusive(few).skipIfBusy().guard(work);
             case 8 -> client.exclusive(many).guard(hold -> self.doing(StormCall.Doing.SQL, sleep(hold)));
-            case 9 -> client.exclusive(few).guardMany(hold -> work.flux().concatWith(Flux.never())).take(1);
+            case 9 ->
+                client.exclusive(few)
+                        .guardMany(hold -> work.flux().concatWith(Flux.never()))
+                        .take(1);
             case 10 -> client.withAdvisoryLock(few, work).timeout(Duration.ofMillis(1));
             default -> client.withAdvisoryLock(many, work.timeout(Duration.ofNanos(300_000)));
         };
     }
 
     private static Mono<Long> sleep(HeldLock hold) {
-        return Flux.from(hold.connection().createStatement("select pg_sleep(0.001)").execute())
+        return Flux.from(hold.connection()
+                        .createStatement("select pg_sleep(0.001)")
+                        .execute())
                 .concatMap(result -> result.map((row, metadata) -> 1L))
                 .next();
     }
@@ -162,16 +177,22 @@ class CancellationStormIT {
     private void beginInFlight(DefaultAdvisoryLocks client, int calls) {
         storm.scenario(phase -> phase.equals("LOCKING") ? Met.BEGIN_IN_FLIGHT.name() : "free keys " + phase);
         try (TcpProxy proxy = TcpProxy.to(server).delay(Duration.ofMillis(1)).start()) {
-            DefaultAdvisoryLocks far = (DefaultAdvisoryLocks) AdvisoryLocks.builder(
-                            new io.r2dbc.postgresql.PostgresqlConnectionFactory(server.configuration()
+            DefaultAdvisoryLocks far = (DefaultAdvisoryLocks)
+                    AdvisoryLocks.builder(new io.r2dbc.postgresql.PostgresqlConnectionFactory(server.configuration()
                                     .host(proxy.host())
                                     .port(proxy.port())
                                     .build()))
-                    .maxConnections(CONNECTIONS)
-                    .build();
+                            .maxConnections(CONNECTIONS)
+                            .build();
+            new CleanBorrowers(far.connections()).borrowAll(CONNECTIONS);
             for (int i = 0; i < calls; i++) {
                 LockKey key = LockKey.of(10_000 + i);
                 storm.call(self -> far.withAdvisoryLock(key, Mono.just(1))).cancelSoon();
+                if (i % CONNECTIONS == CONNECTIONS - 1) {
+                    // no more calls than connections, so that none waits for one
+                    storm.awaitAll();
+                    Await.until("idle", () -> far.connections().demand() == 0);
+                }
             }
             storm.awaitAll();
             Await.until("far client is idle", () -> far.connections().demand() == 0 && far.live() == 0);
@@ -198,6 +219,31 @@ class CancellationStormIT {
         }
     }
 
+    /** The cancel's time runs from the beginning of the work, which does not end by itself. */
+    private void working(DefaultAdvisoryLocks client, int calls) {
+        storm.scenario(phase -> phase.equals("WORK") ? Met.WORK.name() : "work " + phase);
+        for (int i = 0; i < calls; i++) {
+            LockKey key = LockKey.of(35_000 + i);
+            storm.call(self -> client.exclusive(key).guard(hold -> {
+                self.cancelSoon();
+                return Mono.never();
+            }));
+        }
+    }
+
+    /** A second key is being taken, or waited for, inside the first one's transaction. */
+    private void nested(DefaultAdvisoryLocks client, int calls) {
+        storm.scenario(phase -> phase.equals("NESTED") ? Met.NESTED.name() : "nested " + phase);
+        for (int i = 0; i < calls; i++) {
+            LockKey key = LockKey.of(37_000 + i);
+            LockKey inner = LockKey.of(39_000 + i % 4);
+            storm.call(self -> client.exclusive(key).guard(hold -> {
+                self.cancelSoon();
+                return self.doing(StormCall.Doing.NESTED, client.withAdvisoryLock(inner, Mono.never()));
+            }));
+        }
+    }
+
     private void sql(DefaultAdvisoryLocks client, int calls) {
         storm.scenario(phase -> phase.equals("SQL") ? Met.SQL.name() : "statements " + phase);
         for (int i = 0; i < calls; i++) {
@@ -219,11 +265,16 @@ class CancellationStormIT {
             List<StormCall> calls = IntStream.rangeClosed(1, waiters)
                     .mapToObj(n -> storm.call(self -> client.withAdvisoryLock(LockKey.of(40_000 + n), Mono.just(1))))
                     .toList();
-            Await.until(waiters + " waiting", () -> Sessions.ask(
-                            foreign, "select count(*) from pg_locks where locktype = 'advisory' and not granted")
-                    .equals(List.of(String.valueOf(waiters))));
+            Await.until(
+                    waiters + " waiting",
+                    () -> Sessions.ask(
+                                    foreign,
+                                    "select count(*) from pg_locks where locktype = 'advisory' and not granted")
+                            .equals(List.of(String.valueOf(waiters))));
             calls.forEach(StormCall::cancelSoon);
             storm.awaitAll();
+            // or the next round would take this one's waiters for its own
+            Await.until("undone", () -> client.live() == 0);
         }
         Sessions.run(foreign, "select pg_advisory_unlock_all()");
     }
@@ -252,8 +303,7 @@ class CancellationStormIT {
     private void connecting(int rounds) {
         storm.scenario(phase -> phase.equals("BORROWING") ? Met.CONNECTING.name() : "new client " + phase);
         for (int round = 0; round < rounds; round++) {
-            DefaultAdvisoryLocks fresh =
-                    (DefaultAdvisoryLocks) AdvisoryLocks.create(server.connectionFactory());
+            DefaultAdvisoryLocks fresh = (DefaultAdvisoryLocks) AdvisoryLocks.create(server.connectionFactory());
             for (int i = 0; i < CONNECTIONS; i++) {
                 LockKey key = LockKey.of(60_000 + i);
                 storm.call(self -> fresh.withAdvisoryLock(key, Mono.just(1))).cancelSoon();

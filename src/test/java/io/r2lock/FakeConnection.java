@@ -48,8 +48,7 @@ final class FakeConnection {
 
     /** One that grants everything, soon, on a thread of its own. */
     static LockConnection grantingLater() {
-        return open(
-                Schedulers.parallel(), sql -> Mono.just(true).subscribeOn(Schedulers.single()), Mono::empty);
+        return open(Schedulers.parallel(), sql -> Mono.just(true).subscribeOn(Schedulers.single()), Mono::empty);
     }
 
     /** A client over such connections. */
@@ -90,7 +89,8 @@ final class FakeConnection {
         return proxy(PostgresqlStatement.class, (self, method, arguments) -> switch (method.getName()) {
             case "fetchSize" -> self;
             case "execute" ->
-                Flux.defer(() -> answer.apply(sql).doOnTerminate(() -> answered(sql))).map(FakeConnection::result);
+                Flux.defer(() -> answer.apply(sql).doOnTerminate(() -> answered(sql)))
+                        .map(FakeConnection::result);
             default -> throw new UnsupportedOperationException(method.toString());
         });
     }

@@ -56,7 +56,9 @@ class GateMemoryTest {
             calls.add(guarded.subscribe());
         }
         assertThat(client.waiting()).isEqualTo(MANY);
-        assertThat(client.connections().demand()).as("connections for all of them").isEqualTo(1);
+        assertThat(client.connections().demand())
+                .as("connections for all of them")
+                .isEqualTo(1);
 
         Collections.shuffle(calls, new Random(7));
         calls.forEach(Disposable::dispose);

@@ -213,10 +213,11 @@ class GateRaceTest {
         for (int round = 0; round < ROUNDS / 10; round++) {
             List<Caller> callers = new ArrayList<>();
             for (int i = 0; i < 12; i++) {
-                callers.add(new Caller(
-                        ThreadLocalRandom.current().nextInt(3) == 0 ? LockMode.EXCLUSIVE : LockMode.SHARED));
+                callers.add(
+                        new Caller(ThreadLocalRandom.current().nextInt(3) == 0 ? LockMode.EXCLUSIVE : LockMode.SHARED));
             }
-            Runnable[] lives = callers.stream().<Runnable>map(caller -> () -> {
+            Runnable[] lives = callers.stream()
+                    .<Runnable>map(caller -> () -> {
                         caller.enter();
                         gates.prove(caller.waiter);
                         caller.leave();

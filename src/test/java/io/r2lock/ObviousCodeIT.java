@@ -53,7 +53,10 @@ class ObviousCodeIT {
                 storm.awaitAll();
                 dirty = dirtyBorrowers(pool);
             }
-            LOG.info("usingWhen on r2dbc-pool: {} of {} next borrowers stood in somebody's transaction", dirty, CONNECTIONS);
+            LOG.info(
+                    "usingWhen on r2dbc-pool: {} of {} next borrowers stood in somebody's transaction",
+                    dirty,
+                    CONNECTIONS);
             assertThat(dirty).isPositive();
         } finally {
             pool.disposeLater().block(SOON);
