@@ -17,7 +17,14 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     /** What the design of a hold relies on; {@code transaction_timeout} exists from 17 on, the check interval from 14 on. */
     private static final Map<String, String> OWN_SETTINGS = ownSettings();
 
-    private static final Set<String> RESERVED = Set.of("lock_timeout", "statement_timeout");
+    /** A hold would end early with another value, or the lock's own statement sets it, or it has an option of its own. */
+    private static final Set<String> RESERVED = Set.of(
+            "application_name",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+            "lock_timeout",
+            "statement_timeout",
+            "transaction_timeout");
 
     private static final Pattern SETTING_NAME = Pattern.compile("[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*");
     private static final Pattern APPLICATION_NAME = Pattern.compile("[\\x20-\\x7e]{1,63}");
@@ -129,8 +136,8 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
         }
         String lower = name.toLowerCase(java.util.Locale.ROOT);
         if (RESERVED.contains(lower)) {
-            throw new IllegalArgumentException("connectionSetting name must not be " + name
-                    + ": it stays as the role has it, and the lock's own statement bypasses it");
+            throw new IllegalArgumentException(
+                    "connectionSetting name must not be " + name + ": r2lock needs it, see the README's options");
         }
         if (Arguments.notNull("connectionSetting value", value).indexOf('\0') >= 0) {
             throw new IllegalArgumentException("connectionSetting value of " + name + " must not contain NUL");

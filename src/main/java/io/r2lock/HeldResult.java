@@ -21,35 +21,39 @@ final class HeldResult implements Result {
 
     private final LaneTicket ticket;
     private final Result driver;
+    private final UnreadResult unread;
 
-    HeldResult(LaneTicket ticket, Result driver) {
+    private HeldResult(LaneTicket ticket, Result driver, UnreadResult unread) {
         this.ticket = ticket;
         this.driver = driver;
+        this.unread = unread;
     }
 
     /** The results of one execution. */
     static Flux<Result> of(LaneTicket ticket, Supplier<Publisher<? extends Result>> execution) {
         return new LaneStream<>(
                 ticket,
-                reader -> Flux.from(execution.get()).map(result -> new HeldResult(ticket, result)),
-                HeldResult::drain);
+                reader ->
+                        Flux.from(execution.get()).map(result -> new HeldResult(ticket, result, ticket.unread(result))),
+                discarded -> ((HeldResult) discarded).unread.drain());
     }
 
-    /** The results of one execution of a statement with bindings. */
+    /** The results of one execution of a statement with bindings: the driver sends each when its result is read. */
     static Flux<Result> ofBindings(LaneTicket ticket, Supplier<Publisher<? extends Result>> execution) {
         return LaneStream.lazy(
-                ticket, reader -> Flux.from(execution.get()).map(result -> new HeldResult(ticket, result)));
+                ticket,
+                reader -> Flux.from(execution.get())
+                        .map(result -> new HeldResult(ticket, result, ticket.unsent(result))));
     }
 
-    /** A result that nobody will read: reads it to its end. */
-    private static void drain(Result result) {
-        Publisher<Long> rest = ((HeldResult) result).driver.getRowsUpdated();
-        Flux.from(rest).subscribe(count -> {}, error -> {});
+    private <T> LaneStream<T> stream(Function<LaneStream.Reader<T>, Publisher<? extends T>> source) {
+        return new LaneStream<>(
+                ticket, reader -> unread.take() ? source.apply(reader) : Mono.error(unread.lost()), discarded -> {});
     }
 
     @Override
     public Mono<Long> getRowsUpdated() {
-        return Mono.from(new LaneStream<Long>(ticket, reader -> driver.getRowsUpdated(), discarded -> {}));
+        return Mono.from(this.<Long>stream(reader -> driver.getRowsUpdated()));
     }
 
     @Override
@@ -66,7 +70,7 @@ final class HeldResult implements Result {
     }
 
     private <T> Flux<T> mapped(Function<LaneStream.Reader<Mapped<T>>, Publisher<? extends Mapped<T>>> source) {
-        return new LaneStream<Mapped<T>>(ticket, source, discarded -> {}).mapNotNull(mapped -> mapped.value);
+        return stream(source).mapNotNull(mapped -> mapped.value);
     }
 
     /** A value of the user's mapping; without one where the mapping failed, or is not asked any more. */
@@ -91,26 +95,23 @@ final class HeldResult implements Result {
     @Override
     public Result filter(Predicate<Segment> filter) {
         Arguments.notNull("filter", filter);
-        return new HeldResult(ticket, driver.filter(filter));
+        return new HeldResult(ticket, driver.filter(filter), unread);
     }
 
     @Override
     public <T> Flux<T> flatMap(Function<Segment, ? extends Publisher<? extends T>> mapping) {
         Arguments.notNull("mapping", mapping);
-        return new LaneStream<T>(
-                ticket,
-                reader -> driver.<T>flatMap(segment -> {
-                    if (reader.isDeaf()) {
+        return this.<T>stream(reader -> driver.<T>flatMap(segment -> {
+            if (reader.isDeaf()) {
+                return Flux.empty();
+            }
+            return Flux.defer(() -> Flux.<T>from(mapping.apply(segment)))
+                    // the driver waits for it before it reads on, even after the connection closed
+                    .takeUntilOther(reader.silence())
+                    .onErrorResume(failure -> {
+                        reader.fail(failure);
                         return Flux.empty();
-                    }
-                    return Flux.defer(() -> Flux.<T>from(mapping.apply(segment)))
-                            // the driver waits for it before it reads on, even after the connection closed
-                            .takeUntilOther(reader.silence())
-                            .onErrorResume(failure -> {
-                                reader.fail(failure);
-                                return Flux.empty();
-                            });
-                }),
-                discarded -> {});
+                    });
+        }));
     }
 }

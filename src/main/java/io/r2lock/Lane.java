@@ -20,6 +20,7 @@ final class Lane {
     private final KeyGates gates = new KeyGates();
     private final TurnWaits turnWaits = new TurnWaits(gates);
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
+    private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
     private volatile boolean used;
 
     /** Where the end of the transaction stands, alone. */
@@ -61,6 +62,14 @@ final class Lane {
         statements.remove(statement);
     }
 
+    void unread(UnreadResult result) {
+        unread.add(result);
+    }
+
+    void read(UnreadResult result) {
+        unread.remove(result);
+    }
+
     /** Waits for what is on the wire, then runs the end of the transaction. */
     void close(Runnable end) {
         if (!used) {
@@ -69,6 +78,7 @@ final class Lane {
         }
         LockConnection connection = hold.lockConnection();
         connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
+        unread.forEach(UnreadResult::drain);
         if (enterLast(turn -> end.run())) {
             end.run();
         }
@@ -80,6 +90,7 @@ final class Lane {
             end.run();
             return;
         }
+        unread.forEach(UnreadResult::drain);
         ServerCancel cancel =
                 new ServerCancel(hold.lockConnection(), hold.client.options().clock(), end);
         if (enterLast(turn -> cancel.answered())) {

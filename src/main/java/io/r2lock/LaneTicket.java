@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2dbc.spi.Result;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
@@ -74,6 +75,16 @@ final class LaneTicket {
     /** The hold ends: nobody reads on, and what the server still answers is thrown away. */
     void abandon() {
         readers.forEach(reader -> reader.fail(hold.lost("it ended while a statement ran on its connection")));
+    }
+
+    /** A result that is on its way already. */
+    UnreadResult unread(Result result) {
+        return UnreadResult.of(hold, result);
+    }
+
+    /** A result whose statement is sent when it is read. */
+    UnreadResult unsent(Result result) {
+        return new UnreadResult(hold, result);
     }
 
     /** User statements leave things in the session. */

@@ -22,6 +22,9 @@ final class FakeConnection {
     private final Function<String, Mono<Boolean>> answer;
     private final Supplier<Mono<Void>> cancelRequest;
 
+    /** As a server would say it; wrong after a message that fails, which no test here looks at. */
+    private volatile boolean inTransaction;
+
     private FakeConnection(Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelled) {
         this.clock = clock;
         this.answer = answer;
@@ -41,6 +44,11 @@ final class FakeConnection {
     /** One that grants everything at once. */
     static LockConnection granting() {
         return open(Schedulers.parallel(), sql -> Mono.just(true), Mono::empty);
+    }
+
+    /** One that grants everything, soon, on a thread of its own. */
+    static LockConnection grantingLater() {
+        return open(Schedulers.parallel(), sql -> Mono.just(true).subscribeOn(Schedulers.single()), Mono::empty);
     }
 
     /** A client over such connections. */
@@ -68,8 +76,9 @@ final class FakeConnection {
                     case "getNotifications" -> Flux.never();
                     case "createStatement" -> statement((String) arguments[0]);
                     case "cancelRequest" -> cancelRequest.get();
-                    case "commitTransaction", "close" -> Mono.empty();
-                    case "isAutoCommit" -> true;
+                    case "close" -> Mono.empty();
+                    case "commitTransaction" -> Mono.fromRunnable(() -> inTransaction = false);
+                    case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
         LockConnection.Facts facts = new LockConnection.Facts(1, "UTF8", new LockConnection.Limits("0", "0"));
@@ -79,9 +88,19 @@ final class FakeConnection {
     private PostgresqlStatement statement(String sql) {
         return proxy(PostgresqlStatement.class, (self, method, arguments) -> switch (method.getName()) {
             case "fetchSize" -> self;
-            case "execute" -> Flux.defer(() -> answer.apply(sql)).map(FakeConnection::result);
+            case "execute" ->
+                Flux.defer(() -> answer.apply(sql).doOnTerminate(() -> answered(sql)))
+                        .map(FakeConnection::result);
             default -> throw new UnsupportedOperationException(method.toString());
         });
+    }
+
+    private void answered(String sql) {
+        if (sql.startsWith("BEGIN")) {
+            inTransaction = true;
+        } else if (sql.equals(LockSql.ROLLBACK)) {
+            inTransaction = false;
+        }
     }
 
     private static PostgresqlResult result(Boolean row) {
