@@ -109,7 +109,8 @@ class CommitIT {
     void failingCommit_isTheServersError_andNoValue() {
         int pid = pid();
         StepVerifier.create(locks.exclusive(A)
-                        .guard(hold -> run(hold.connection(), "insert into child values (99)").thenReturn("value")))
+                        .guard(hold -> run(hold.connection(), "insert into child values (99)")
+                                .thenReturn("value")))
                 .expectErrorSatisfies(error -> assertThat(error)
                         .isInstanceOf(R2dbcDataIntegrityViolationException.class)
                         .hasFieldOrPropertyWithValue("sqlState", "23503"))
@@ -168,16 +169,19 @@ class CommitIT {
         });
         String update = "update parent set v = v + 1 where id = 1";
         Mono<String> rowThenLock = other.exclusive(B)
-                .guard(hold -> run(hold.connection(), "set local deadlock_timeout = " + (lockRequestIsVictim ? 200 : 9000))
+                .guard(hold -> run(
+                                hold.connection(), "set local deadlock_timeout = " + (lockRequestIsVictim ? 200 : 9000))
                         .then(run(hold.connection(), update))
                         .then(meet)
                         .then(other.exclusive(A).guard(Mono.just("done"))));
         Mono<String> lockThenRow = locks.exclusive(A)
-                .guard(hold -> run(hold.connection(), "set local deadlock_timeout = " + (lockRequestIsVictim ? 9000 : 200))
+                .guard(hold -> run(
+                                hold.connection(), "set local deadlock_timeout = " + (lockRequestIsVictim ? 9000 : 200))
                         .then(meet)
                         .then(run(hold.connection(), update))
                         .thenReturn("done"));
-        List<String> outcomes = get(Flux.mergeSequential(named(rowThenLock), named(lockThenRow)).collectList());
+        List<String> outcomes =
+                get(Flux.mergeSequential(named(rowThenLock), named(lockThenRow)).collectList());
         assertThat(outcomes)
                 .containsExactlyElementsOf(
                         lockRequestIsVictim
@@ -197,12 +201,15 @@ class CommitIT {
         int pid = pid();
         AtomicInteger told = new AtomicInteger();
         Disposable call = locks.exclusive(A)
-                .guard(hold -> run(hold.connection(), "insert into slow values (1)").thenReturn("value"))
+                .guard(hold ->
+                        run(hold.connection(), "insert into slow values (1)").thenReturn("value"))
                 .doOnSuccess(value -> told.incrementAndGet())
                 .subscribe(value -> told.incrementAndGet());
-        Await.until("commit runs", () -> server.count("select count(*) from pg_stat_activity where state = 'active'"
-                        + " and query = 'COMMIT' and pid = " + pid)
-                == 1);
+        Await.until(
+                "commit runs",
+                () -> server.count("select count(*) from pg_stat_activity where state = 'active'"
+                                + " and query = 'COMMIT' and pid = " + pid)
+                        == 1);
         call.dispose();
         assertThat(isHeld(server, A)).isTrue();
         assertThat(pid()).as("reused").isEqualTo(pid);

@@ -157,7 +157,8 @@ class HeldResultIT {
     @Test
     void failingBindingAmongSeveral_isTheError_andTheConnectionGoesOn() {
         int pid = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
-        assertThatThrownBy(() -> inHold(connection -> inserted(connection, 1, 0, 2).then(Mono.just(1))))
+        assertThatThrownBy(
+                        () -> inHold(connection -> inserted(connection, 1, 0, 2).then(Mono.just(1))))
                 .isInstanceOf(R2dbcException.class);
         int next = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
         assertThat(next).as("reused").isEqualTo(pid);
@@ -176,7 +177,8 @@ class HeldResultIT {
         int pid = get(locks.exclusive(KEY).guard(hold -> Mono.just(hold.backendPid())));
         Sinks.Empty<Void> some = Sinks.empty();
         Disposable call = locks.exclusive(KEY)
-                .guardMany(hold -> inserted(hold.connection(), IntStream.range(1, 2_000).toArray()))
+                .guardMany(hold ->
+                        inserted(hold.connection(), IntStream.range(1, 2_000).toArray()))
                 .doOnNext(count -> some.tryEmitEmpty())
                 .subscribe();
         some.asMono().block(NestingClients.PATIENCE);

@@ -236,8 +236,10 @@ class NestedSiblingsIT {
         List<String> outcomes = get(locks.withAdvisoryLock(
                 A,
                 Flux.merge(
-                                outcome(locks.shared(B).guard(meet.then(locks.shared(D).guard(Mono.just("done"))))),
-                                outcome(locks.shared(D).guard(meet.then(locks.shared(B).guard(Mono.just("done"))))))
+                                outcome(locks.shared(B)
+                                        .guard(meet.then(locks.shared(D).guard(Mono.just("done"))))),
+                                outcome(locks.shared(D)
+                                        .guard(meet.then(locks.shared(B).guard(Mono.just("done"))))))
                         .collectList()));
         assertThat(outcomes).containsExactly("done", "done");
     }

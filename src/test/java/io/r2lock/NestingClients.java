@@ -37,7 +37,8 @@ final class NestingClients implements AfterEachCallback {
     DefaultAdvisoryLocks with(
             AdvisoryLocks.Builder builder, NoResidue residue, UnaryOperator<AdvisoryLocks.Builder> change) {
         DefaultAdvisoryLocks client = (DefaultAdvisoryLocks)
-                change.apply(builder.closeGrace(Duration.ofSeconds(1)).connectTimeout(PATIENCE)).build();
+                change.apply(builder.closeGrace(Duration.ofSeconds(1)).connectTimeout(PATIENCE))
+                        .build();
         open.add(client);
         residue.zero("pool acquired", () -> sum(one -> one.connections().acquired()));
         residue.zero("pool pending", () -> sum(one -> one.connections().pending()));
