@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestCleaningIT extends Cleaning {
+
+    OldestCleaningIT() {
+        super(TestServer.oldest());
+    }
+}
