@@ -51,6 +51,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     private final boolean single;
 
     private final CoreSubscriber<? super T> actual;
+    private final CoreSubscriber<? super T> signals;
     private final AtomicReference<State> state = new AtomicReference<>(State.ACQUIRING);
     private final Operators.DeferredSubscription inner = new Operators.DeferredSubscription();
     /** A single value needs both: somebody who asked for it, and the COMMIT. */
@@ -72,6 +73,8 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         this.work = work;
         this.single = single;
         this.actual = actual;
+        // an end from outside may have its reason to tell while an item is being told
+        this.signals = single ? actual : Operators.serialize(actual);
     }
 
     void start() {
@@ -114,9 +117,9 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             return;
         }
         if (spec.skips(error)) {
-            actual.onComplete();
+            signals.onComplete();
         } else {
-            actual.onError(error);
+            signals.onError(error);
         }
     }
 
@@ -157,7 +160,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         } else if (single) {
             value = item;
         } else {
-            actual.onNext(item);
+            signals.onNext(item);
         }
     }
 
@@ -195,14 +198,14 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
                             if (alsoFailed != error) {
                                 error.addSuppressed(alsoFailed);
                             }
-                            actual.onError(error);
+                            signals.onError(error);
                         },
-                        () -> actual.onError(error));
+                        () -> signals.onError(error));
     }
 
     private void refuse(Throwable error) {
         discardValue();
-        actual.onError(error);
+        signals.onError(error);
     }
 
     private void discardValue() {
@@ -213,7 +216,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     private void committed() {
         if (value == null) {
-            actual.onComplete();
+            signals.onComplete();
         } else {
             emitOnce(COMMITTED);
         }
@@ -222,8 +225,8 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     private void emitOnce(int part) {
         int before = emission.getAndAccumulate(part, (now, bit) -> now | bit);
         if (before != (before | part) && (before | part) == (REQUESTED | COMMITTED)) {
-            actual.onNext(Objects.requireNonNull(value));
-            actual.onComplete();
+            signals.onNext(Objects.requireNonNull(value));
+            signals.onComplete();
         }
     }
 

@@ -1,7 +1,9 @@
 package io.r2lock;
 
+import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -21,6 +23,7 @@ final class Lane {
     private final TurnWaits turnWaits = new TurnWaits(gates);
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
+    private final Queue<LaneTicket> abandoned = new ConcurrentLinkedQueue<>();
     private volatile boolean used;
 
     /** Where the end of the transaction stands, alone. */
@@ -98,6 +101,7 @@ final class Lane {
             return;
         }
         for (LaneTicket statement : statements) {
+            abandoned.add(statement);
             statement.abandon();
         }
         cancel.sent();
@@ -116,5 +120,6 @@ final class Lane {
         if (place != null) {
             leave(place);
         }
+        abandoned.forEach(LaneTicket::lost);
     }
 }

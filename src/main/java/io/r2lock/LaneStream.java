@@ -1,6 +1,6 @@
 package io.r2lock;
 
-import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
@@ -55,13 +55,29 @@ final class LaneStream<T> extends Flux<T> {
         ticket.join(reader);
     }
 
-    /** One subscription; {@code deaf} decides, once, that the subscriber is told nothing more. */
+    /**
+     * One subscription.
+     *
+     * <pre>
+     *   TELLING ──▶ DEAF    cancelled, or told the last signal
+     *      └──▶ MUTED ──▶ DEAF    the hold ends: told of it when that is over, unless cancelled before
+     * </pre>
+     *
+     * <p>Muted and not failed at once, because the hold ends mostly for a cancel of the work, which may still be on its way to
+     * this subscriber: operators hand a cancel over to the thread that is just subscribing.
+     */
     static final class Reader<T> implements CoreSubscriber<T>, Subscription {
+
+        private enum State {
+            TELLING,
+            MUTED,
+            DEAF
+        }
 
         private final LaneStream<T> stream;
         private final CoreSubscriber<? super T> actual;
         private final Operators.DeferredSubscription driver = new Operators.DeferredSubscription();
-        private final AtomicBoolean deaf = new AtomicBoolean();
+        private final AtomicReference<State> state = new AtomicReference<>(State.TELLING);
         private final Sinks.Empty<Void> silence = Sinks.empty();
 
         Reader(LaneStream<T> stream, CoreSubscriber<? super T> actual) {
@@ -70,7 +86,7 @@ final class LaneStream<T> extends Flux<T> {
         }
 
         void start() {
-            if (deaf.get()) {
+            if (isDeaf()) {
                 stream.ticket.leave(this);
                 return;
             }
@@ -100,15 +116,30 @@ final class LaneStream<T> extends Flux<T> {
         }
 
         boolean isDeaf() {
-            return deaf.get();
+            return state.get() != State.TELLING;
         }
 
         private boolean becomesDeaf() {
-            if (!deaf.compareAndSet(false, true)) {
+            if (!state.compareAndSet(State.TELLING, State.DEAF)) {
                 return false;
             }
             silence.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
             return true;
+        }
+
+        /** The hold begins to end; {@link #lost} follows. */
+        void mute() {
+            if (state.compareAndSet(State.TELLING, State.MUTED)) {
+                silence.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+                letGo();
+            }
+        }
+
+        /** The hold has ended. */
+        void lost(Throwable error) {
+            if (state.compareAndSet(State.MUTED, State.DEAF)) {
+                actual.onError(error);
+            }
         }
 
         private void letGo() {
@@ -140,7 +171,7 @@ final class LaneStream<T> extends Flux<T> {
             if (value == null) {
                 return;
             }
-            if (deaf.get()) {
+            if (isDeaf()) {
                 stream.discard.accept(value);
             } else {
                 actual.onNext(value);
@@ -170,6 +201,8 @@ final class LaneStream<T> extends Flux<T> {
         public void cancel() {
             if (becomesDeaf()) {
                 letGo();
+            } else {
+                state.set(State.DEAF);
             }
         }
     }

@@ -3,8 +3,10 @@ package io.r2lock;
 import io.r2dbc.spi.Result;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 /**
  * One user statement in the {@link Lane}: its results are streams of their own, and all that it has open count as one place.
@@ -16,6 +18,7 @@ final class LaneTicket {
 
     private final TransactionHold hold;
     private final Set<LaneStream.Reader<?>> readers = ConcurrentHashMap.newKeySet();
+    private final Queue<LaneStream.Reader<?>> abandoned = new ConcurrentLinkedQueue<>();
     private final List<Waiter> places = new ArrayList<>(1);
     private int inside;
 
@@ -72,9 +75,17 @@ final class LaneTicket {
         left.forEach(hold.lane()::leave);
     }
 
-    /** The hold ends: nobody reads on, and what the server still answers is thrown away. */
+    /** The hold begins to end: nobody reads on, and what the server still answers is thrown away. */
     void abandon() {
-        readers.forEach(reader -> reader.fail(hold.lost("it ended while a statement ran on its connection")));
+        for (LaneStream.Reader<?> reader : readers) {
+            abandoned.add(reader);
+            reader.mute();
+        }
+    }
+
+    /** The hold has ended. */
+    void lost() {
+        abandoned.forEach(reader -> reader.lost(hold.lost("it ended while a statement ran on its connection")));
     }
 
     /** A result that is on its way already. */
