@@ -2,6 +2,7 @@ package io.r2lock;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.util.Objects;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
@@ -107,8 +108,7 @@ class BorrowRaceTest {
     void handOverByAPollRacesCancel() {
         for (int i = 0; i < ROUNDS; i++) {
             Taker poller = holder();
-            Lease polled = poller.lease.get();
-            assertThat(polled).isNotNull();
+            Lease polled = Objects.requireNonNull(poller.lease.get());
             connections.pollBegins();
             Taker taker = new Taker();
             Borrow borrow = new Borrow(connections, taker);
@@ -125,8 +125,7 @@ class BorrowRaceTest {
     void endOfThePollRacesAsking_nobodyIsForgotten() {
         for (int i = 0; i < ROUNDS; i++) {
             Taker poller = holder();
-            Lease polled = poller.lease.get();
-            assertThat(polled).isNotNull();
+            Lease polled = Objects.requireNonNull(poller.lease.get());
             connections.pollBegins();
             Taker taker = new Taker();
             Borrow borrow = new Borrow(connections, taker);

@@ -12,7 +12,6 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
-import org.reactivestreams.Publisher;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.Disposable;
@@ -130,47 +129,11 @@ class CancellationStormIT {
         });
         for (int i = 0; i < calls; i++) {
             int kind = i % 12;
-            StormCall call = storm.call(self -> mixed(client, kind, self));
+            StormCall call = storm.call(self -> StormWork.any(client, kind, self));
             if (ThreadLocalRandom.current().nextInt(8) != 0) {
                 call.cancelSoon();
             }
         }
-    }
-
-    private static Publisher<?> mixed(DefaultAdvisoryLocks client, int kind, StormCall self) {
-        LockKey few = LockKey.of(ThreadLocalRandom.current().nextInt(24));
-        LockKey many = LockKey.of(1_000 + ThreadLocalRandom.current().nextInt(1_000));
-        Mono<Long> work =
-                Mono.delay(Duration.ofNanos(ThreadLocalRandom.current().nextInt(1_000_000)));
-        return switch (kind) {
-            case 0 -> client.withAdvisoryLock(few, work);
-            case 1 -> client.withAdvisoryLock(many, work.then(Mono.error(Storm.Planted::new)));
-            case 2 -> client.exclusive(few).waitAtMost(Duration.ofMillis(1)).guard(work);
-            case 3 ->
-                client.withAdvisoryLock(
-                        few,
-                        self.doing(
-                                StormCall.Doing.NESTED, client.withAdvisoryLock(LockKey.of(few.value() + 100), work)));
-            case 4 -> Mono.usingWhen(client.exclusive(many).acquire(), hold -> work, HeldLock::release);
-            case 5 -> client.shared(few).guard(work);
-            case 6 -> client.exclusive(few, many, LockKey.of(5)).guard(work);
-            case 7 -> client.exclusive(few).skipIfBusy().guard(work);
-            case 8 -> client.exclusive(many).guard(hold -> self.doing(StormCall.Doing.SQL, sleep(hold)));
-            case 9 ->
-                client.exclusive(few)
-                        .guardMany(hold -> work.flux().concatWith(Flux.never()))
-                        .take(1);
-            case 10 -> client.withAdvisoryLock(few, work).timeout(Duration.ofMillis(1));
-            default -> client.withAdvisoryLock(many, work.timeout(Duration.ofNanos(300_000)));
-        };
-    }
-
-    private static Mono<Long> sleep(HeldLock hold) {
-        return Flux.from(hold.connection()
-                        .createStatement("select pg_sleep(0.001)")
-                        .execute())
-                .concatMap(result -> result.map((row, metadata) -> 1L))
-                .next();
     }
 
     /** Keys that nobody else holds: what is being locked is on the wire. */
@@ -250,7 +213,7 @@ class CancellationStormIT {
             LockKey key = LockKey.of(30_000 + i);
             storm.call(self -> client.exclusive(key).guard(hold -> {
                 self.cancelSoon();
-                return self.doing(StormCall.Doing.SQL, sleep(hold).then(sleep(hold)));
+                return self.doing(StormCall.Doing.SQL, StormWork.sleep(hold).then(StormWork.sleep(hold)));
             }));
         }
     }

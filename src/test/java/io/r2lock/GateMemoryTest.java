@@ -6,6 +6,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
@@ -48,8 +49,7 @@ class GateMemoryTest {
     void manyGuardsOfOneKey_leaveNothing_inWhateverOrderTheyCancel() {
         DefaultAdvisoryLocks client =
                 FakeConnection.client(generation -> Mono.fromSupplier(FakeConnection::granting), 2);
-        HeldLock held = client.exclusive(KEY).acquire().block(Duration.ofSeconds(10));
-        assertThat(held).isNotNull();
+        HeldLock held = Objects.requireNonNull(client.exclusive(KEY).acquire().block(Duration.ofSeconds(10)));
         Mono<Integer> guarded = client.withAdvisoryLock(KEY, Mono.just(1));
         List<Disposable> calls = new ArrayList<>(MANY);
         for (int i = 0; i < MANY; i++) {
@@ -86,8 +86,7 @@ class GateMemoryTest {
     void manyGuardsOfOneKey_eachHasItsTurn_whenTheHolderLeaves() {
         DefaultAdvisoryLocks client =
                 FakeConnection.client(generation -> Mono.fromSupplier(FakeConnection::grantingLater), 2);
-        HeldLock held = client.exclusive(KEY).acquire().block(Duration.ofSeconds(10));
-        assertThat(held).isNotNull();
+        HeldLock held = Objects.requireNonNull(client.exclusive(KEY).acquire().block(Duration.ofSeconds(10)));
         AtomicInteger served = new AtomicInteger();
         Mono<Integer> guarded = client.withAdvisoryLock(KEY, Mono.fromSupplier(served::incrementAndGet));
         for (int i = 0; i < MANY; i++) {

@@ -3,6 +3,7 @@ package io.r2lock;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.time.Duration;
+import java.util.Objects;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -47,8 +48,8 @@ class UnreadResultIT {
     @Test
     void rollback_readsWhatTheWorkDidNot() {
         for (int i = 0; i < 20; i++) {
-            HeldLock held = locks.exclusive(KEY).acquire().block(SOON);
-            assertThat(held).isNotNull();
+            HeldLock held =
+                    Objects.requireNonNull(locks.exclusive(KEY).acquire().block(SOON));
             unread(held, 10).blockLast(SOON);
             held.release().block(SOON);
         }
@@ -58,8 +59,7 @@ class UnreadResultIT {
     /** More than the driver reads ahead: unread, they block the connection. */
     @Test
     void cancel_readsWhatBlocksTheConnection() {
-        HeldLock held = locks.exclusive(KEY).acquire().block(SOON);
-        assertThat(held).isNotNull();
+        HeldLock held = Objects.requireNonNull(locks.exclusive(KEY).acquire().block(SOON));
         unread(held, 10_000).next().block(SOON);
         held.release().block(SOON);
         assertThat(locks.withAdvisoryLock(KEY, Mono.just(1)).block(SOON)).isEqualTo(1);
