@@ -2,12 +2,14 @@ package io.r2lock;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.netty.util.ResourceLeakDetector;
 import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BiFunction;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.reactivestreams.Subscription;
@@ -32,6 +34,12 @@ class GuardRaceIT {
     private final DefaultAdvisoryLocks client = (DefaultAdvisoryLocks) AdvisoryLocks.builder(server.connectionFactory())
             .maxConnections(AT_ONCE)
             .build();
+
+    @BeforeEach
+    void trackFewBuffers() {
+        // to remember where each buffer has been takes longer than a round; the storm does that
+        ResourceLeakDetector.setLevel(ResourceLeakDetector.Level.SIMPLE);
+    }
 
     @AfterEach
     void close() {

@@ -2,6 +2,7 @@ package io.r2lock;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.netty.util.ResourceLeakDetector;
 import io.r2dbc.pool.ConnectionPool;
 import io.r2dbc.pool.ConnectionPoolConfiguration;
 import io.r2dbc.spi.Connection;
@@ -9,6 +10,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -20,7 +22,8 @@ import reactor.core.scheduler.Schedulers;
 /**
  * What users write without this library, in the storm of {@link CancellationStormIT}: its check for clean borrowers can fail.
  *
- * <p>No {@link NoResidue} here: that code leaks buffers of the driver's too.
+ * <p>No {@link NoResidue} here, and nobody looks for leaks: that code leaks buffers of the driver's too, and they would be
+ * taken for those of the next test.
  */
 class ObviousCodeIT {
 
@@ -32,8 +35,16 @@ class ObviousCodeIT {
     private final Scheduler canceller = Schedulers.newParallel("canceller", 2);
     private final Storm storm = new Storm(canceller, 64);
 
+    private final ResourceLeakDetector.Level leakDetection = ResourceLeakDetector.getLevel();
+
+    @BeforeEach
+    void trackNoBuffers() {
+        ResourceLeakDetector.setLevel(ResourceLeakDetector.Level.DISABLED);
+    }
+
     @AfterEach
     void close() {
+        ResourceLeakDetector.setLevel(leakDetection);
         canceller.dispose();
     }
 

@@ -24,9 +24,8 @@ public final class TestBlockHoundIntegration implements BlockHoundIntegration {
                 .allowBlockingCallsInside("ch.qos.logback.classic.Logger", "callAppenders")
                 // reads /dev/urandom, which does not block; used by SCRAM's nonce and by TLS
                 .allowBlockingCallsInside("sun.security.provider.NativePRNG$RandomIO", "readFully")
-                // closes an arena that contention has made too small, under a lock that is held for moments
-                .allowBlockingCallsInside(
-                        "io.netty.buffer.AdaptivePoolingAllocator$MagazineGroup", "tryExpandMagazines")
+                // Netty's allocator takes a lock for a moment when it grows, on whichever thread encodes a message
+                .allowBlockingCallsInside("io.netty.buffer.AdaptivePoolingAllocator", "allocate")
                 // the driver makes its TLS context, and for that reads the certificates, on the event loop
                 .allowBlockingCallsInside("io.r2dbc.postgresql.client.ReactorNettyClient", "registerSslHandler");
     }
