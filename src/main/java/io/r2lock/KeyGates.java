@@ -1,5 +1,7 @@
 package io.r2lock;
 
+import java.util.ArrayDeque;
+import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.BiFunction;
 import org.jspecify.annotations.Nullable;
@@ -12,6 +14,12 @@ import org.jspecify.annotations.Nullable;
  * is gone in that same step, so that a million distinct keys leave nothing behind. Turns are told after the change.
  */
 final class KeyGates {
+
+    /**
+     * The turns that this thread is telling, if it is. A waiter that leaves at once, in its turn, adds the next one here
+     * instead of telling it from inside: a queue of thousands would be a stack of thousands.
+     */
+    private static final ThreadLocal<@Nullable Queue<Waiter>> TELLING = new ThreadLocal<>();
 
     private final ConcurrentHashMap<Object, KeyGate> gates = new ConcurrentHashMap<>();
 
@@ -62,11 +70,31 @@ final class KeyGates {
             admitted[0] = transition.apply(gate, waiter);
             return gate.isIdle() ? null : gate;
         });
-        for (Waiter next = admitted[0]; next != null; ) {
+        tell(admitted[0]);
+    }
+
+    private static void tell(@Nullable Waiter first) {
+        if (first == null) {
+            return;
+        }
+        Queue<Waiter> mine = TELLING.get();
+        Queue<Waiter> turns = mine == null ? new ArrayDeque<>(4) : mine;
+        for (Waiter next = first; next != null; ) {
             Waiter told = next;
             next = told.next;
             told.next = null;
-            told.turn.come(told);
+            turns.add(told);
+        }
+        if (mine != null) {
+            return;
+        }
+        TELLING.set(turns);
+        try {
+            for (Waiter told = turns.poll(); told != null; told = turns.poll()) {
+                told.turn.come(told);
+            }
+        } finally {
+            TELLING.remove();
         }
     }
 }
