@@ -47,8 +47,11 @@ abstract class Hold implements HeldLock {
     /** The hold whose transaction this one is part of. */
     abstract TransactionHold root();
 
-    /** Neither ended nor ending. */
+    /** Neither ended nor ending, and nothing around it is. */
     abstract boolean isLive();
+
+    /** Neither ended nor ending by itself; what surrounds it may be. */
+    abstract boolean isHeld();
 
     /** Starts to end it; {@code false} when something else has. */
     abstract boolean end(boolean commit);
@@ -130,7 +133,7 @@ abstract class Hold implements HeldLock {
 
     /** Ends the hold against the will of who has it; the first reason is what they are told. */
     final void abort(AdvisoryLockException why) {
-        if (!isLive() || !aborted.compareAndSet(null, why)) {
+        if (!isHeld() || !aborted.compareAndSet(null, why)) {
             return;
         }
         Consumer<AdvisoryLockException> running = worker;

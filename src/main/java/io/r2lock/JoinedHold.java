@@ -37,7 +37,12 @@ final class JoinedHold extends Hold {
 
     @Override
     boolean isLive() {
-        return state.get() == State.HELD && parent.isLive();
+        return isHeld() && parent.isLive();
+    }
+
+    @Override
+    boolean isHeld() {
+        return state.get() == State.HELD;
     }
 
     @Override

@@ -66,6 +66,11 @@ final class TransactionHold extends Hold {
 
     @Override
     boolean isLive() {
+        return isHeld();
+    }
+
+    @Override
+    boolean isHeld() {
         return state.get() == State.HELD;
     }
 

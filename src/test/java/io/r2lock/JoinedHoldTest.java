@@ -4,7 +4,10 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.time.Duration;
 import java.util.Objects;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import reactor.core.publisher.Mono;
@@ -27,6 +30,21 @@ class JoinedHoldTest {
     void close() {
         outer.release().block(SOON);
         client.close().block(SOON);
+    }
+
+    @Test
+    void theEndOfTheOuterHold_cancelsNestedWork_andItsCallerIsTold() {
+        AtomicReference<@Nullable Throwable> told = new AtomicReference<>();
+        AtomicBoolean cancelled = new AtomicBoolean();
+        client.withAdvisoryLock(LockKey.of(2), Mono.never().doOnCancel(() -> cancelled.set(true)))
+                .contextWrite(outer::into)
+                .subscribe(value -> {}, told::set);
+
+        outer.release().block(SOON);
+
+        assertThat(cancelled).isTrue();
+        assertThat(told.get()).isInstanceOf(LockLostException.class);
+        assertThat(client.live()).isZero();
     }
 
     @Test
