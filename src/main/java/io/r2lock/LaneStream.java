@@ -42,6 +42,7 @@ final class LaneStream<T> extends Flux<T> {
         private final CoreSubscriber<? super T> actual;
         private final Operators.DeferredSubscription driver = new Operators.DeferredSubscription();
         private final AtomicBoolean deaf = new AtomicBoolean();
+        private volatile @Nullable Throwable abandoned;
 
         Reader(LaneStream<T> stream, CoreSubscriber<? super T> actual) {
             this.stream = stream;
@@ -49,8 +50,12 @@ final class LaneStream<T> extends Flux<T> {
         }
 
         void start() {
-            if (deaf.get()) {
+            Throwable why = abandoned;
+            if (deaf.get() || why != null) {
                 stream.ticket.leave(this);
+                if (why != null) {
+                    refuse(why);
+                }
                 return;
             }
             stream.ticket.marksConnection();
@@ -78,8 +83,17 @@ final class LaneStream<T> extends Flux<T> {
             }
         }
 
+        /**
+         * Reads on in silence, and tells the error when the driver has ended: the work that reads here was most likely
+         * cancelled a moment ago, and an operator that is still passing that cancel on would drop an error that comes first.
+         */
+        void abandon(Throwable error) {
+            abandoned = error;
+            driver.request(Long.MAX_VALUE);
+        }
+
         boolean isDeaf() {
-            return deaf.get();
+            return deaf.get() || abandoned != null;
         }
 
         @Override
@@ -97,7 +111,7 @@ final class LaneStream<T> extends Flux<T> {
             if (value == null) {
                 return;
             }
-            if (deaf.get()) {
+            if (isDeaf()) {
                 stream.discard.accept(value);
             } else {
                 actual.onNext(value);
@@ -107,13 +121,17 @@ final class LaneStream<T> extends Flux<T> {
         @Override
         public void onError(Throwable error) {
             stream.ticket.leave(this);
-            refuse(error);
+            Throwable why = abandoned;
+            refuse(why != null ? why : error);
         }
 
         @Override
         public void onComplete() {
             stream.ticket.leave(this);
-            if (deaf.compareAndSet(false, true)) {
+            Throwable why = abandoned;
+            if (why != null) {
+                refuse(why);
+            } else if (deaf.compareAndSet(false, true)) {
                 actual.onComplete();
             }
         }

@@ -74,7 +74,7 @@ final class LaneTicket {
 
     /** The hold ends: nobody reads on, and what the server still answers is thrown away. */
     void abandon() {
-        readers.forEach(reader -> reader.fail(hold.lost("it ended while a statement ran on its connection")));
+        readers.forEach(reader -> reader.abandon(hold.lost("it ended while a statement ran on its connection")));
     }
 
     UnreadResult unread(Result result) {
