@@ -92,16 +92,16 @@ class CancellationStormIT {
         CleanBorrowers borrowers = new CleanBorrowers(client.connections());
         Disposable during = Flux.interval(Duration.ofMillis(5)).subscribe(tick -> borrowers.borrowOne());
 
-        mixed(client, 14_000);
-        beginInFlight(client, 800);
-        committing(client, 1_500);
-        sql(client, 1_000);
-        nested(client, 1_000);
-        working(client, 1_000);
+        mixed(client, 15_500);
+        beginInFlight(client, 700);
+        committing(client, 900);
+        sql(client, 700);
+        nested(client, 700);
+        working(client, 700);
         during.dispose();
-        waitingOnServer(client, 100);
+        waitingOnServer(client, 70);
         forConnection(1_500);
-        connecting(60);
+        connecting(56);
         storm.awaitAll();
 
         LOG.info("{}\n  clean borrowers {}", storm.table(), borrowers.clean());
@@ -163,6 +163,8 @@ class CancellationStormIT {
             borrowers.borrowAll(CONNECTIONS);
             assertThat(borrowers.dirty()).isEmpty();
             far.close().block(SOON);
+            // the proxy resets what is open when it closes
+            Await.until("all closed", () -> proxy.open() == 0);
         }
         assertThat(client.live()).isZero();
     }
