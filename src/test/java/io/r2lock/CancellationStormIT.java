@@ -163,6 +163,8 @@ class CancellationStormIT {
             borrowers.borrowAll(CONNECTIONS);
             assertThat(borrowers.dirty()).isEmpty();
             far.close().block(SOON);
+            // the proxy resets what is open when it closes
+            Await.until("all closed", () -> proxy.open() == 0);
         }
         assertThat(client.live()).isZero();
     }

@@ -188,7 +188,8 @@ abstract class Cleaning {
         server.execute(
                 "alter role cleaning set lock_timeout = '100ms'",
                 "alter role cleaning set statement_timeout = '100ms'");
-        DefaultAdvisoryLocks limited = client(builder -> builder);
+        // two connections: with one, it would poll and not wait on the server
+        DefaultAdvisoryLocks limited = client(builder -> builder.maxConnections(2));
         try (Sessions sessions = new Sessions(server)) {
             PostgresqlConnection elsewhere = sessions.open();
             for (boolean nested : List.of(false, true)) {
