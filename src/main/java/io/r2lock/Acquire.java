@@ -7,6 +7,8 @@ import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
 import reactor.core.Disposables;
+import reactor.core.publisher.Operators;
+import reactor.util.context.Context;
 
 /**
  * One attempt to take the keys of one request, from the gate to the server's answer.
@@ -148,6 +150,8 @@ abstract class Acquire {
             return false;
         }
         if (ask) {
+            // never waits on the server, so that only a dead one takes long
+            on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
             on.ask(sql, this::answered);
         } else {
             on.send(sql, this::answered);
@@ -160,10 +164,12 @@ abstract class Acquire {
         // a connection whose cleaning failed, or that closed meanwhile, has granted nothing
         if (error == null && yes && connection().isUsable()) {
             if (advance(LOCKING, GRANTED)) {
+                connection().inTime();
                 granted();
                 return;
             }
         } else if (advance(LOCKING, UNDOING)) {
+            connection().inTime();
             refused(error);
             return;
         }
@@ -217,7 +223,12 @@ abstract class Acquire {
         timer.dispose();
         hold = granted;
         client.granted(this);
-        receiver.granted(granted);
+        try {
+            receiver.granted(granted);
+        } catch (Throwable thrown) {
+            Operators.onErrorDropped(thrown, Context.empty());
+            granted.end(false);
+        }
         // whoever ends all holds may have looked for this one before it was there
         if (client.endsHolds()) {
             endHold(Stop.CLOSED);
@@ -254,7 +265,7 @@ abstract class Acquire {
     final void fail(int from, Throwable error) {
         if (advance(from, ENDED)) {
             finish();
-            receiver.failed(error);
+            tell(error);
         } else if (isStopping()) {
             stopped();
         }
@@ -263,7 +274,16 @@ abstract class Acquire {
     private void conclude(Stop reason) {
         finish();
         if (reason != Stop.CANCELLED) {
-            receiver.failed(error(reason));
+            tell(error(reason));
+        }
+    }
+
+    /** What a subscriber throws must not keep others from being told, or from being undone. */
+    private void tell(Throwable error) {
+        try {
+            receiver.failed(error);
+        } catch (Throwable thrown) {
+            Operators.onErrorDropped(thrown, Context.empty());
         }
     }
 

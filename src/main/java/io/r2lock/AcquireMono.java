@@ -5,6 +5,7 @@ import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Subscription;
 import reactor.core.CoreSubscriber;
 import reactor.core.publisher.Mono;
+import reactor.core.publisher.Operators;
 
 /** Emits a hold and gives it away with that. */
 final class AcquireMono extends Mono<HeldLock> {
@@ -50,7 +51,7 @@ final class AcquireMono extends Mono<HeldLock> {
 
         @Override
         public void request(long n) {
-            if (!state.compareAndSet(State.IDLE, State.ACQUIRING)) {
+            if (!Operators.validate(n) || !state.compareAndSet(State.IDLE, State.ACQUIRING)) {
                 return;
             }
             Acquire created = client.attempt(spec, actual.currentContext(), this);

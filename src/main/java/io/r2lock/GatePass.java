@@ -39,8 +39,13 @@ final class GatePass {
     }
 
     /** For keys that the server is asked for afterwards. */
-    static GatePass forServer(KeyGates gates, List<LockKey> keys, LockMode mode, Runnable passed) {
-        return new GatePass(gates, keys, (key, turn) -> Waiter.forServer(key, mode, turn), passed, null);
+    static GatePass forServer(KeyGates gates, List<LockKey> keys, LockSpec spec, Runnable passed) {
+        // a reader that tries, or that waits for other keys too, must not keep the other readers out meanwhile
+        boolean waits = !spec.noWait() && keys.size() == 1;
+        LockMode mode = spec.mode();
+        BiFunction<LockKey, Waiter.Turn, Waiter> waiter =
+                (key, turn) -> waits ? Waiter.forServer(key, mode, turn) : Waiter.forTurn(key, mode, turn);
+        return new GatePass(gates, keys, waiter, passed, null);
     }
 
     /** For the turns of siblings, which this process alone decides; {@code closesCycle} runs instead of waiting for ever. */

@@ -159,6 +159,9 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             Operators.onDiscard(item, context);
         } else if (single) {
             value = item;
+            if (state.get() == State.CANCELLED) {
+                discardValue();
+            }
         } else {
             signals.onNext(item);
         }
@@ -183,8 +186,17 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     private void abort(AdvisoryLockException reason) {
         if (state.compareAndSet(State.RUNNING, State.ENDING)) {
-            inner.cancel();
+            cancelWork();
             endWith(reason);
+        }
+    }
+
+    /** What the work throws when it is cancelled must not keep the hold from its end. */
+    private void cancelWork() {
+        try {
+            inner.cancel();
+        } catch (Throwable thrown) {
+            Operators.onErrorDropped(thrown, context);
         }
     }
 
@@ -233,7 +245,9 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     @Override
     public void request(long n) {
         if (single) {
-            emitOnce(REQUESTED);
+            if (Operators.validate(n)) {
+                emitOnce(REQUESTED);
+            }
         } else {
             inner.request(n);
         }
@@ -246,7 +260,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             if (state.compareAndSet(before, State.CANCELLED)) {
                 Acquire waiting = acquire;
                 if (before == State.RUNNING) {
-                    inner.cancel();
+                    cancelWork();
                     discardValue();
                     hold().end(false);
                 } else if (waiting != null) {

@@ -11,6 +11,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Mono;
+import reactor.core.publisher.Operators;
 import reactor.core.publisher.Sinks;
 import reactor.util.context.Context;
 
@@ -147,10 +148,15 @@ abstract class Hold implements HeldLock {
     /** The end has come: tells who waits for it. */
     final void ended(@Nullable Throwable error) {
         client.ended(acquire);
-        if (error == null) {
-            outcome.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
-        } else {
-            outcome.emitError(error, Sinks.EmitFailureHandler.FAIL_FAST);
+        try {
+            if (error == null) {
+                outcome.tryEmitEmpty();
+            } else {
+                outcome.tryEmitError(error);
+            }
+        } catch (Throwable thrown) {
+            // of one who was told; it must not reach the driver, from whose stream this is called
+            Operators.onErrorDropped(thrown, Context.empty());
         }
     }
 
@@ -170,7 +176,11 @@ abstract class Hold implements HeldLock {
 
     /** The end begins: nothing that runs inside the hold may outlive it. */
     final void endChildren() {
-        ending.emitEmpty(Sinks.EmitFailureHandler.FAIL_FAST);
+        try {
+            ending.tryEmitEmpty();
+        } catch (Throwable thrown) {
+            Operators.onErrorDropped(thrown, Context.empty());
+        }
         // all that wait first: else the end of one would be the turn of the next
         for (Acquire child : children) {
             child.stop(Acquire.Stop.SURROUNDING_ENDED);
@@ -188,6 +198,16 @@ abstract class Hold implements HeldLock {
             }
         }
         return null;
+    }
+
+    /** Whether a transaction of this chain other than {@code own} has the key: waiting for it would be for ever. */
+    final boolean isTakenOutside(@Nullable TransactionHold own, LockKey key) {
+        for (Hold hold = this; hold != null; hold = hold.surrounding) {
+            if (hold.root() != own && hold.root().hasTaken(key)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     final void warnIfLong(long now) {

@@ -19,7 +19,7 @@ final class JoinedAcquire extends Acquire {
     private final TransactionHold root;
     private final GatePass turns;
     private final List<LockKey> missing = new ArrayList<>(1);
-    private final List<Waiter> places = new ArrayList<>(1);
+    private final GatePass places;
     private final Waiter section;
     private @Nullable String impossible;
 
@@ -34,18 +34,21 @@ final class JoinedAcquire extends Acquire {
                 this,
                 this::haveTurns,
                 this::closesCycle);
+        this.places = GatePass.forServer(client.gates(), missing, spec, () -> {});
     }
 
     private ChildKey turnFor(LockKey key) {
+        if (parent.isTakenOutside(root, key)) {
+            impossible = "the same chain holds " + key
+                    + " in another transaction, so waiting for it could only deadlock itself";
+            return new ChildKey(root, key);
+        }
         Hold owner = parent.ownerOf(key);
         if (owner == null) {
             missing.add(key);
             return new ChildKey(root, key);
         }
-        if (owner.root() != root) {
-            impossible = "the same chain holds " + key
-                    + " in another transaction, so waiting for it could only deadlock itself";
-        } else if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
+        if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
             impossible =
                     "the same chain holds " + key + " as shared, and two chains that both ask for more would deadlock"
                             + " each other; ask for the exclusive lock first";
@@ -59,6 +62,8 @@ final class JoinedAcquire extends Acquire {
             fail(QUEUED, new IllegalStateException("No " + waited.attempt() + ": " + impossible));
         } else if (!parent.adopt(this)) {
             stop(Stop.SURROUNDING_ENDED);
+        } else if (isEnded()) {
+            parent.abandon(this);
         } else if (!spec.noWait()) {
             turns.queue();
         } else if (turns.tryAll()) {
@@ -81,20 +86,18 @@ final class JoinedAcquire extends Acquire {
             }
             return;
         }
-        for (LockKey key : missing) {
-            Waiter place = Waiter.forServer(key, spec.mode(), late -> {});
-            if (client.gates().tryEnter(place)) {
-                places.add(place);
-            }
-        }
-        if (!advance(QUEUED, BORROWING)) {
-            leavePlaces();
-        } else if (root.lane().enter(section)) {
+        places.tryEach();
+        if (advance(QUEUED, BORROWING) && root.lane().enter(section)) {
             send();
         }
     }
 
     private void send() {
+        // the lane's rule: entered first, the hold looked at after
+        if (!root.isLive()) {
+            stop(Stop.SURROUNDING_ENDED);
+            return;
+        }
         String sql = spec.noWait()
                 ? LockSql.tryLockNested(missing, spec.mode())
                 : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
@@ -104,25 +107,30 @@ final class JoinedAcquire extends Acquire {
     @Override
     void granted() {
         if (!missing.isEmpty()) {
-            for (Waiter place : places) {
-                client.gates().prove(place);
-            }
-            root.keepUntilEnd(places);
+            places.prove();
+            root.keepUntilEnd(missing, places);
         }
         if (missing.isEmpty() || !spec.noWait()) {
-            join();
-        } else {
-            // the message that tried could not know the answer
-            root.lockConnection().send(LockSql.KEEP_NESTED, (error, yes) -> join());
+            join(null);
+            return;
         }
+        // the message that tried could not know the answer
+        LockConnection on = root.lockConnection();
+        on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        on.send(LockSql.KEEP_NESTED, (error, yes) -> {
+            on.inTime();
+            join(error);
+        });
     }
 
-    private void join() {
+    private void join(@Nullable Throwable error) {
         root.lane().leave(section);
         JoinedHold hold = new JoinedHold(this, parent);
+        // before it is delivered, so that its work does not start
         if (!parent.isLive()) {
-            // before it is delivered, so that its work does not start
             hold.abort(waited.lost("the surrounding hold ended first"));
+        } else if (error != null) {
+            hold.abort(waited.lost("the connection of the surrounding hold failed: " + error.getMessage()));
         }
         deliver(hold);
         // whoever ended the surrounding hold may have looked for this one before it was there
@@ -168,14 +176,10 @@ final class JoinedAcquire extends Acquire {
 
     @Override
     void withdraw() {
-        leavePlaces();
+        places.leave();
         root.lane().leave(section);
         leaveTurns();
         parent.abandon(this);
-    }
-
-    private void leavePlaces() {
-        places.forEach(client.gates()::leave);
     }
 
     void leaveTurns() {

@@ -16,6 +16,7 @@ final class KeyGate {
     private @Nullable Waiter tail;
     private boolean exclusiveInside;
     private int sharedInside;
+    private int exclusiveQueued;
     private int unproven;
 
     /** The server has granted the shared lock to somebody inside, and refused it to nobody since. */
@@ -30,7 +31,7 @@ final class KeyGate {
         if (waiter.place != Waiter.Place.NEW) {
             return false;
         }
-        if (head == null && admits(waiter)) {
+        if (isNext(waiter) && admits(waiter)) {
             admit(waiter);
             return true;
         }
@@ -79,11 +80,20 @@ final class KeyGate {
         return admitFromHead();
     }
 
+    /** Nobody is queued whom it would overtake: pathfinders queue for each other only, not for what they look for. */
+    private boolean isNext(Waiter waiter) {
+        boolean looksForNothing = waiter.mode == LockMode.SHARED && !waiter.pathfinder;
+        return looksForNothing ? exclusiveQueued == 0 : head == null;
+    }
+
     private boolean admits(Waiter waiter) {
         if (exclusiveInside) {
             return false;
         }
-        return waiter.mode == LockMode.EXCLUSIVE ? sharedInside == 0 : proven || unproven == 0;
+        if (waiter.mode == LockMode.EXCLUSIVE) {
+            return sharedInside == 0;
+        }
+        return !waiter.pathfinder || proven || unproven == 0;
     }
 
     private void admit(Waiter waiter) {
@@ -134,6 +144,7 @@ final class KeyGate {
 
     private void append(Waiter waiter) {
         waiter.place = Waiter.Place.QUEUED;
+        exclusiveQueued += waiter.mode == LockMode.EXCLUSIVE ? 1 : 0;
         waiter.previous = tail;
         if (tail == null) {
             head = waiter;
@@ -155,6 +166,7 @@ final class KeyGate {
     }
 
     private void unlink(Waiter waiter) {
+        exclusiveQueued -= waiter.mode == LockMode.EXCLUSIVE ? 1 : 0;
         Waiter before = waiter.previous;
         Waiter after = waiter.next;
         if (before == null) {

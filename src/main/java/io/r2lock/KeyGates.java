@@ -5,6 +5,8 @@ import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.BiFunction;
 import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Operators;
+import reactor.util.context.Context;
 
 /**
  * The gates of all keys that somebody of this process holds or waits for; knows no SQL.
@@ -74,10 +76,19 @@ final class KeyGates {
         TELLING.set(queue);
         try {
             for (Waiter told = queue.poll(); told != null; told = queue.poll()) {
-                told.turn.come(told);
+                comes(told);
             }
         } finally {
             TELLING.remove();
+        }
+    }
+
+    /** What a subscriber throws must not keep the others from their turns. */
+    private static void comes(Waiter told) {
+        try {
+            told.turn.come(told);
+        } catch (Throwable thrown) {
+            Operators.onErrorDropped(thrown, Context.empty());
         }
     }
 

@@ -138,7 +138,11 @@ final class LaneStream<T> extends Flux<T> {
         /** The hold has ended. */
         void lost(Throwable error) {
             if (state.compareAndSet(State.MUTED, State.DEAF)) {
-                actual.onError(error);
+                try {
+                    actual.onError(error);
+                } catch (Throwable thrown) {
+                    Operators.onErrorDropped(thrown, actual.currentContext());
+                }
             }
         }
 
@@ -194,7 +198,9 @@ final class LaneStream<T> extends Flux<T> {
 
         @Override
         public void request(long n) {
-            driver.request(n);
+            if (Operators.validate(n)) {
+                driver.request(n);
+            }
         }
 
         @Override

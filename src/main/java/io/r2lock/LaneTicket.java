@@ -35,7 +35,7 @@ final class LaneTicket {
             }
         }
         if (readers.contains(reader)) {
-            reader.start();
+            start(reader);
             return;
         }
         Waiter place = hold.lane().place(LockMode.SHARED, turn -> enter(reader, turn));
@@ -48,9 +48,14 @@ final class LaneTicket {
         synchronized (this) {
             inside++;
             places.add(place);
+            readers.add(reader);
+            hold.lane().runs(this);
         }
-        readers.add(reader);
-        hold.lane().runs(this);
+        start(reader);
+    }
+
+    /** In the lane first, the hold looked at after: whoever ends the hold does the opposite. */
+    private void start(LaneStream.Reader<?> reader) {
         if (hold.isLive()) {
             reader.start();
         } else {
@@ -70,8 +75,8 @@ final class LaneTicket {
             }
             left = List.copyOf(places);
             places.clear();
+            hold.lane().ran(this);
         }
-        hold.lane().ran(this);
         left.forEach(hold.lane()::leave);
     }
 

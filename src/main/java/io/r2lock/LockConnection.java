@@ -3,6 +3,7 @@ package io.r2lock;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
@@ -53,7 +54,7 @@ final class LockConnection {
     private volatile boolean dirty;
 
     /** When {@link #closeIfOverdue} gives the statement in flight up, and who is told then. */
-    private volatile long overdueAt = NONE;
+    private final AtomicLong overdueAt = new AtomicLong(NONE);
 
     private volatile Runnable overdue = LockConnection::tellNobody;
 
@@ -144,17 +145,16 @@ final class LockConnection {
     /** From now on {@link #closeIfOverdue} closes the connection after so long, which ends whatever is in flight. */
     void mustEndWithin(long seconds, Runnable whenOverdue) {
         overdue = whenOverdue;
-        overdueAt = clock.now(TimeUnit.NANOSECONDS) + TimeUnit.SECONDS.toNanos(seconds);
+        overdueAt.set(clock.now(TimeUnit.NANOSECONDS) + TimeUnit.SECONDS.toNanos(seconds));
     }
 
     void inTime() {
-        overdueAt = NONE;
+        overdueAt.set(NONE);
     }
 
     void closeIfOverdue(long now) {
-        long limit = overdueAt;
-        if (limit != NONE && now - limit > 0) {
-            overdueAt = NONE;
+        long limit = overdueAt.get();
+        if (limit != NONE && now - limit > 0 && overdueAt.compareAndSet(limit, NONE)) {
             LOG.warn(
                     "Backend {} did not answer within its deadline. Its connection is closed, which ends its transaction and"
                             + " its locks as soon as the server notices. Check the server and the network to it.",

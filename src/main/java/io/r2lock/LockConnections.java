@@ -95,10 +95,12 @@ final class LockConnections {
                 if (room) {
                     demand.decrementAndGet();
                 }
-            } else if (room) {
-                ask(next);
-            } else {
+            } else if (!room) {
                 next.exhausted();
+            } else if (next.asks()) {
+                pool.acquire().subscribe(next);
+            } else {
+                demand.decrementAndGet();
             }
         }
     }

@@ -65,7 +65,7 @@ final class LockSql {
                 .collect(Collectors.joining(","));
     }
 
-    /** Newer than the oldest server that is supported, or missing where the operating system lacks it. */
+    /** Newer than the oldest server that is supported. */
     private static boolean isOptional(String setting) {
         return setting.equals("transaction_timeout");
     }

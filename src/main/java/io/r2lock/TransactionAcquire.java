@@ -42,7 +42,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
 
     TransactionAcquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
         super(client, spec, surrounding, receiver);
-        this.gates = GatePass.forServer(client.gates(), spec.keys(), spec.mode(), this::passed);
+        this.gates = GatePass.forServer(client.gates(), spec.keys(), spec, this::passed);
         this.connections = client.connections();
     }
 
@@ -68,7 +68,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
 
     private @Nullable LockKey held(Hold inner) {
         for (LockKey key : spec.keys()) {
-            if (inner.ownerOf(key) != null) {
+            if (inner.isTakenOutside(null, key)) {
                 return key;
             }
         }
@@ -133,7 +133,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         if (spec.noWait()) {
             return Attempt.TRY;
         }
-        if (gates.isFollower()) {
+        if (surrounding == null && gates.isFollower()) {
             return Attempt.FOLLOW;
         }
         return connections.mayWaitOnServer() ? Attempt.WAIT : Attempt.POLL;

@@ -4,6 +4,8 @@ import io.r2dbc.spi.Connection;
 import io.r2lock.AdvisoryLockException.Failure;
 import java.util.List;
 import java.util.Queue;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
@@ -35,8 +37,11 @@ final class TransactionHold extends Hold {
     private final HeldConnection view;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
-    /** Places at the gates of this process for keys that nested requests took: they end with this transaction. */
-    private final Queue<Waiter> nestedPlaces = new ConcurrentLinkedQueue<>();
+    /** What nested requests took: it stays locked until this transaction ends, whenever their own holds do. */
+    private final Set<LockKey> nestedKeys = ConcurrentHashMap.newKeySet();
+
+    /** Their places at the gates of this process. */
+    private final Queue<GatePass> nestedPlaces = new ConcurrentLinkedQueue<>();
 
     TransactionHold(TransactionAcquire acquire, Lease lease) {
         super(acquire);
@@ -79,8 +84,14 @@ final class TransactionHold extends Hold {
         return state.get() == State.COMMITTING;
     }
 
-    void keepUntilEnd(List<Waiter> places) {
-        nestedPlaces.addAll(places);
+    void keepUntilEnd(List<LockKey> keys, GatePass places) {
+        nestedKeys.addAll(keys);
+        nestedPlaces.add(places);
+    }
+
+    /** Whether the server holds the key for this transaction. */
+    boolean hasTaken(LockKey key) {
+        return spec.keys().contains(key) || nestedKeys.contains(key);
     }
 
     @Override
@@ -139,12 +150,12 @@ final class TransactionHold extends Hold {
     }
 
     private void finish(@Nullable Throwable error) {
-        lane.ended();
         lease.giveBack();
         own.leaveGates();
-        for (Waiter place = nestedPlaces.poll(); place != null; place = nestedPlaces.poll()) {
-            client.gates().leave(place);
+        for (GatePass places = nestedPlaces.poll(); places != null; places = nestedPlaces.poll()) {
+            places.leave();
         }
+        lane.ended();
         ended(error);
     }
 }

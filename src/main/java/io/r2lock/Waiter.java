@@ -58,12 +58,12 @@ final class Waiter {
         this.turn = turn;
     }
 
-    /** For a key that the server is asked for once the gate is passed. */
+    /** For a key that the server is waited for once the gate is passed. */
     static Waiter forServer(LockKey key, LockMode mode, Turn turn) {
         return new Waiter(key, mode, mode == LockMode.SHARED, turn);
     }
 
-    /** For something that this process alone decides. */
+    /** For something that this process alone decides, or that the server is not waited for. */
     static Waiter forTurn(Object key, LockMode mode, Turn turn) {
         return new Waiter(key, mode, false, turn);
     }

@@ -197,10 +197,11 @@ class GateRaceTest {
     @Test
     void severalKeys_passRacesCancel_noGateIsKept() {
         List<LockKey> keys = List.of(LockKey.of(1), LockKey.of(2), LockKey.of(3));
+        LockSpec spec = new LockSpec(keys, LockMode.EXCLUSIVE, null, false, false, false);
         for (int round = 0; round < ROUNDS; round++) {
             Caller holder = new Caller(LockMode.EXCLUSIVE).enter();
             AtomicInteger passed = new AtomicInteger();
-            GatePass pass = GatePass.forServer(gates, keys, LockMode.EXCLUSIVE, passed::incrementAndGet);
+            GatePass pass = GatePass.forServer(gates, keys, spec, passed::incrementAndGet);
             pass.queue();
             race(round, holder::leave, pass::leave);
             assertThat(passed.get()).isLessThanOrEqualTo(1);
