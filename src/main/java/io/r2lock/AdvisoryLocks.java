@@ -132,7 +132,8 @@ public interface AdvisoryLocks {
      * themselves for {@link Builder#closeGrace(Duration)}, then they are rolled back and told the same; then the connections
      * are closed.
      *
-     * <p>Cold and idempotent: closing starts at the first subscription. A cancel does not stop it.
+     * <p>Cold and idempotent: closing starts at the first subscription. A cancel does not stop it. Spring calls it, and waits
+     * for it, when a bean of this type is destroyed.
      *
      * @return completes when every connection is closed
      */
@@ -162,7 +163,8 @@ public interface AdvisoryLocks {
 
         /**
          * The most connections this client opens; each hold uses one, and each key that is waited for on the server uses
-         * one. The last free one is never spent on such a wait.
+         * one. The last free one is never spent on such a wait. They are opened on demand and stay open until {@link
+         * AdvisoryLocks#close()}.
          *
          * @param maxConnections from 1 to 10,000
          * @return this
@@ -221,9 +223,11 @@ public interface AdvisoryLocks {
 
         /**
          * A setting of the server for every lock connection, {@code search_path} say, as {@code SET name = 'value'} would
-         * set it. It is set again after work that used the connection.
+         * set it. It is set again after work that used the connection. Of what r2lock sets itself only the
+         * {@code tcp_*} settings and {@code client_connection_check_interval} can be changed; a server that is not Linux may
+         * need 0 for the latter.
          *
-         * @param name the setting: letters, digits, dots and underscores; not one that r2lock needs for itself
+         * @param name the setting: letters, digits, dots and underscores
          * @param value its value, without a NUL character
          * @return this
          */

@@ -41,9 +41,11 @@ public interface HeldLock {
      * hold, or not at all, which no other way of writing can promise.
      *
      * <p>It is a view. {@code close()} does nothing; beginning, committing or rolling back the transaction is refused with
-     * an {@link IllegalStateException}, because it would end the lock; savepoints work. Statements run while the hold lasts
+     * an {@link IllegalStateException}, because it would end the lock; savepoints work, but rolling back to one that is older than
+     * a nested request frees what that request locked. Statements run while the hold lasts
      * and fail with {@link LockLostException} afterwards. What they leave in the session (settings, role, temporary tables,
-     * cursors, session locks) is cleaned before the connection's next use.
+     * cursors, session locks) is cleaned before the connection's next use. Read results to their end, with
+     * {@code Flux.from(statement.execute()).flatMap(Result::getRowsUpdated)} say: {@code Mono.from} cancels after the first.
      *
      * @return the view, the same one at each call
      */
@@ -68,8 +70,8 @@ public interface HeldLock {
      *
      * <p>Cold and idempotent. A cancel is ignored.
      *
-     * @return completes when the lock is free; never errors: a connection that cannot be rolled back is closed, which frees
-     *     the lock too
+     * @return completes when the lock is free, or, for a joined hold, when its turn is over; never errors: a connection that
+     *     cannot be rolled back is closed, and the server frees the lock when it notices
      */
     Mono<Void> release();
 

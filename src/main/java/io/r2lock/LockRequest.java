@@ -48,7 +48,7 @@ public interface LockRequest {
 
     /**
      * Does not wait: neither for another holder nor for a free connection. Opening one, where the pool still may, and one
-     * round trip are not counted as waiting.
+     * round trip are not counted as waiting; nor is, inside a hold, what else runs on the hold's connection.
      *
      * @return a new request, which errors with {@link LockNotAvailableException} when a key is busy
      */

@@ -158,7 +158,7 @@ class CancellationStormIT {
                 }
             }
             storm.awaitAll();
-            Await.until("far client is idle", () -> far.connections().demand() == 0 && far.live() == 0);
+            Await.until("far client is idle", () -> isIdle(far));
             CleanBorrowers borrowers = new CleanBorrowers(far.connections());
             borrowers.borrowAll(CONNECTIONS);
             assertThat(borrowers.dirty()).isEmpty();
@@ -274,7 +274,7 @@ class CancellationStormIT {
                 storm.call(self -> fresh.withAdvisoryLock(key, Mono.just(1))).cancelSoon();
             }
             storm.awaitAll();
-            Await.until("idle", () -> fresh.connections().demand() == 0 && fresh.live() == 0);
+            Await.until("idle", () -> isIdle(fresh));
             if (round % 10 == 0) {
                 CleanBorrowers borrowers = new CleanBorrowers(fresh.connections());
                 borrowers.borrowAll(CONNECTIONS);
@@ -282,5 +282,14 @@ class CancellationStormIT {
             }
             fresh.close().block(SOON);
         }
+    }
+
+    private static boolean isIdle(DefaultAdvisoryLocks client) {
+        return client.connections().demand() == 0
+                && client.connections().settled() == 0
+                && client.connections().serverWaits() == 0
+                && client.gates().size() == 0
+                && client.live() == 0
+                && client.waiting() == 0;
     }
 }
