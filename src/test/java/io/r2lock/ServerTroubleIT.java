@@ -179,31 +179,32 @@ class ServerTroubleIT {
 
     @Test
     void tlsAndScram_work_alsoForTheCancelRequest() {
-        try (TestServer own = TestServer.ownWithTls(18);
-                Sessions sessions = new Sessions(own)) {
+        try (TestServer own = TestServer.ownWithTls(18)) {
             residue.watch(own);
             DefaultAdvisoryLocks locks = clients.open(own);
-            assertThat(locks.exclusive(A)
-                            .guard((HeldLock hold) -> Mono.just(hold.backendPid()))
-                            .map(pid -> pid > 0)
-                            .block(PATIENCE))
-                    .isTrue();
-            holdElsewhere(sessions, 6_001);
-            Duration best = PATIENCE;
-            for (int i = 0; i < 5; i++) {
-                Disposable waiting = locks.withAdvisoryLock(A, Mono.just(1)).subscribe();
-                sessions.awaitWaiting(1);
-                long start = System.nanoTime();
-                waiting.dispose();
-                sessions.awaitWaiting(0);
-                Duration took = since(start);
-                best = took.compareTo(best) < 0 ? took : best;
+            assertThat(locks.withAdvisoryLock(A, Mono.just(1)).block(PATIENCE)).isEqualTo(1);
+            try (Sessions sessions = new Sessions(own)) {
+                holdElsewhere(sessions, 6_001);
+                assertThat(bestCancel(locks, sessions)).isLessThan(Duration.ofMillis(200));
             }
-            assertThat(best).isLessThan(Duration.ofMillis(200));
-            sessions.close();
             residue.check();
             locks.close().block(PATIENCE);
         }
+    }
+
+    /** How long a cancelled wait stays in the server's queue; a busy machine only ever adds. */
+    private static Duration bestCancel(DefaultAdvisoryLocks locks, Sessions sessions) {
+        Duration best = PATIENCE;
+        for (int i = 0; i < 5; i++) {
+            Disposable waiting = locks.withAdvisoryLock(A, Mono.just(1)).subscribe();
+            sessions.awaitWaiting(1);
+            long start = System.nanoTime();
+            waiting.dispose();
+            sessions.awaitWaiting(0);
+            Duration took = since(start);
+            best = took.compareTo(best) < 0 ? took : best;
+        }
+        return best;
     }
 
     @Test
