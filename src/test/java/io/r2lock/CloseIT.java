@@ -171,7 +171,7 @@ class CloseIT {
 
     @Test
     void close_whileHoldsAreBeingGranted_endsThem() {
-        for (int i = 0; i < 60; i++) {
+        for (int i = 0; i < 20; i++) {
             DefaultAdvisoryLocks locks = client(Duration.ZERO);
             List<CompletableFuture<Object>> calls = IntStream.range(0, 10)
                     .mapToObj(n -> locks.withAdvisoryLock(LockKey.of(5_100 + n), Mono.never())
