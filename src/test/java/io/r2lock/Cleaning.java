@@ -100,7 +100,7 @@ abstract class Cleaning {
     void prepare() {
         server.execute(
                 "do $$begin create role cleaning_other; exception when duplicate_object then null; end$$",
-                "do $$begin create role cleaning superuser login; exception when duplicate_object then null; end$$",
+                "do $$begin create role cleaning superuser login password 'x'; exception when duplicate_object then null; end$$",
                 "alter role cleaning set lock_timeout = '5s'",
                 "alter role cleaning set statement_timeout = '7s'");
         locks = client(builder -> builder.connectionSetting("work_mem", "12MB"));
@@ -108,7 +108,7 @@ abstract class Cleaning {
 
     private DefaultAdvisoryLocks client(UnaryOperator<AdvisoryLocks.Builder> change) {
         AdvisoryLocks.Builder builder = AdvisoryLocks.builder(new PostgresqlConnectionFactory(
-                server.configuration().username("cleaning").build()));
+                server.configuration().username("cleaning").password("x").build()));
         return clients.with(builder.maxConnections(1), residue, change);
     }
 
@@ -212,11 +212,13 @@ abstract class Cleaning {
     void cleaningThatFails_letsNobodyHoldALockOnAnUncleanConnection() {
         // the role may not run a part of the cleaning any more: an unclean connection could be used, and is not
         server.execute(
-                "do $$begin create role cleaning_fails login; exception when duplicate_object then null; end$$",
+                "do $$begin create role cleaning_fails login password 'x'; exception when duplicate_object then null; end$$",
                 "revoke execute on function pg_advisory_unlock_all() from public");
         try {
-            AdvisoryLocks.Builder builder = AdvisoryLocks.builder(new PostgresqlConnectionFactory(
-                    server.configuration().username("cleaning_fails").build()));
+            AdvisoryLocks.Builder builder = AdvisoryLocks.builder(new PostgresqlConnectionFactory(server.configuration()
+                    .username("cleaning_fails")
+                    .password("x")
+                    .build()));
             DefaultAdvisoryLocks failing = clients.with(builder.maxConnections(1), residue, same -> same);
             List<String> first = get(failing.exclusive(KEY)
                     .guard(hold -> run(hold.connection(), "set my.setting = 'left'")

@@ -71,11 +71,13 @@ class CommitIT {
     void holderSeesWhatThePreviousOneCommitted_underARepeatableReadDefault(boolean byRole) {
         server.execute(
                 "drop role if exists repeatable",
-                "create role repeatable superuser login",
+                "create role repeatable superuser login password 'x'",
                 "alter role repeatable set default_transaction_isolation = 'repeatable read'");
         AdvisoryLocks.Builder builder = byRole
-                ? AdvisoryLocks.builder(new PostgresqlConnectionFactory(
-                        server.configuration().username("repeatable").build()))
+                ? AdvisoryLocks.builder(new PostgresqlConnectionFactory(server.configuration()
+                        .username("repeatable")
+                        .password("x")
+                        .build()))
                 : AdvisoryLocks.builder(server.connectionFactory())
                         .connectionSetting("default_transaction_isolation", "repeatable read");
         DefaultAdvisoryLocks repeatable = clients.with(builder, residue, same -> same);

@@ -2,14 +2,9 @@ package io.r2lock;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.r2dbc.postgresql.PostgresqlConnectionConfiguration;
-import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import io.r2dbc.spi.Connection;
 import io.r2dbc.spi.Result;
 import io.r2dbc.spi.Row;
-import io.zonky.test.db.postgres.embedded.EmbeddedPostgres;
-import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -28,7 +23,7 @@ import reactor.core.publisher.Mono;
 class PostgresHashIT {
 
     private static final int BATCH = 1_000;
-    private static final int RANDOM_BATCHES = 40;
+    private static final int RANDOM_BATCHES = Boolean.getBoolean("long") ? 100 : 12;
     private static final int LONG_TEXTS = 60;
     private static final int LONGEST = 100_000;
 
@@ -37,7 +32,6 @@ class PostgresHashIT {
         {0x01, 0x80}, {0x80, 0x800}, {0x800, 0xD800}, {0xE000, 0x10000}, {0x10000, 0x110000}
     };
 
-    private static @Nullable EmbeddedPostgres server;
     private static @Nullable Connection connection;
 
     private final SplittableRandom random = new SplittableRandom();
@@ -52,28 +46,14 @@ class PostgresHashIT {
     }
 
     private static Connection connection() {
-        try {
-            server = EmbeddedPostgres.builder().start();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-        PostgresqlConnectionConfiguration configuration = PostgresqlConnectionConfiguration.builder()
-                .host("localhost")
-                .port(server.getPort())
-                .username("postgres")
-                .database("postgres")
-                .build();
         return Objects.requireNonNull(
-                new PostgresqlConnectionFactory(configuration).create().block());
+                TestServer.newest().connectionFactory().create().block());
     }
 
     @AfterAll
-    static void disconnect() throws IOException {
+    static void disconnect() {
         if (connection != null) {
             Mono.from(connection.close()).block();
-        }
-        if (server != null) {
-            server.close();
         }
     }
 

@@ -6,6 +6,7 @@ import static io.r2lock.TestClients.since;
 import static io.r2lock.TestClients.warm;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.r2dbc.postgresql.PostgresqlConnectionConfiguration;
 import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.time.Duration;
@@ -57,12 +58,12 @@ class RoundTripIT {
     }
 
     private DefaultAdvisoryLocks client(String user) {
-        PostgresqlConnectionFactory factory = new PostgresqlConnectionFactory(server.configuration()
-                .host(proxy.host())
-                .port(proxy.port())
-                .username(user)
-                .password(user.equals("limited") ? "x" : "postgres")
-                .build());
+        PostgresqlConnectionConfiguration.Builder configuration =
+                server.configuration().host(proxy.host()).port(proxy.port());
+        if (user.equals("limited")) {
+            configuration.username(user).password("x");
+        }
+        PostgresqlConnectionFactory factory = new PostgresqlConnectionFactory(configuration.build());
         DefaultAdvisoryLocks locks = clients.open(factory, builder -> builder.maxConnections(2));
         warm(locks, 2);
         for (int i = 0; i < 20; i++) {

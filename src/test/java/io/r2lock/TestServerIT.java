@@ -45,7 +45,7 @@ class TestServerIT {
     }
 
     @ParameterizedTest
-    @ValueSource(ints = {14, 18})
+    @ValueSource(ints = 18)
     void tlsServerTakesItsUserOverTlsWithPasswordOnly(int major) {
         try (TestServer server = TestServer.ownWithTls(major)) {
             String sql = "select ssl::text from pg_stat_ssl where pid = pg_backend_pid()";
