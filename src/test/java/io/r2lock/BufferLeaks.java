@@ -9,7 +9,7 @@ import java.lang.ref.ReferenceQueue;
 /** Makes Netty report the buffers that were dropped without a release. */
 final class BufferLeaks {
 
-    private static final int COLLECTIONS = 3; // a buffer may be reachable from what the first one only finalizes
+    private static final int COLLECTIONS = 2; // a buffer may be reachable from what the first one only finalizes
     private static final long COLLECTION_MILLIS = 2_000;
 
     private BufferLeaks() {}

@@ -28,7 +28,7 @@ class TestServerIT {
     }
 
     @ParameterizedTest
-    @ValueSource(ints = {14, 18})
+    @ValueSource(ints = 14)
     void ownServerComesBackOnItsPortWithItsSettingsAndData(int major) {
         try (TestServer server = TestServer.own(major, Map.of("max_connections", "17"))) {
             server.execute("create table kept (id int)", "insert into kept values (1)");
