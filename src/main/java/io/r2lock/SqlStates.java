@@ -15,6 +15,9 @@ final class SqlStates {
     private static final String LOCK_NOT_AVAILABLE = "55P03";
     private static final String DEADLOCK_DETECTED = "40P01";
 
+    /** Of the lock table: the shared memory that a server sets aside for locks is used up. */
+    private static final String OUT_OF_MEMORY = "53200";
+
     /** idle_in_transaction_session_timeout and transaction_timeout. */
     private static final Set<String> ENDS_SESSION = Set.of("25P03", "25P04");
 
@@ -30,6 +33,10 @@ final class SqlStates {
 
     static boolean isLockTimeout(@Nullable String state) {
         return LOCK_NOT_AVAILABLE.equals(state);
+    }
+
+    static boolean isOutOfLocks(@Nullable String state) {
+        return OUT_OF_MEMORY.equals(state);
     }
 
     /**

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestSessionWireIT extends SessionWireContract {
+
+    OldestSessionWireIT() {
+        super(TestServer.oldest());
+    }
+}

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class SessionWireIT extends SessionWireContract {
+
+    SessionWireIT() {
+        super(TestServer.newest());
+    }
+}
