@@ -97,6 +97,9 @@ final class Waited {
         if (SqlStates.isLockTimeout(sqlState) && spec.maxWait() != null) {
             return timedOut();
         }
+        if (SqlStates.isOutOfLocks(sqlState)) {
+            return new LockCapacityException(attempt(), null, failure);
+        }
         String state = sqlState == null ? "" : " [SQLSTATE " + sqlState + "]";
         return new LockServerException("No " + attempt() + ": " + error.getMessage() + state, attempt(), failure);
     }

@@ -42,6 +42,7 @@ class HouseRulesTest {
                         "LockTimeoutException",
                         "LockDeadlockException",
                         "LockLostException",
+                        "LockCapacityException",
                         "LockServerException",
                         "CommitOutcomeUnknownException",
                         "LocksClosedException");
@@ -76,12 +77,23 @@ class HouseRulesTest {
                 .haveSimpleNameStartingWith("Exchange")
                 .or()
                 .haveSimpleNameStartingWith("ConnectionOpener")
+                .or()
+                .haveSimpleName("SessionConnection")
+                .or()
+                .haveSimpleName("SessionClaims")
+                .or()
+                .haveSimpleName("Reconciliation")
+                .or()
+                .haveSimpleName("LockBatch")
                 .should()
                 .dependOnClassesThat()
                 .haveSimpleNameStartingWith("KeyGate")
                 .orShould()
                 .dependOnClassesThat()
                 .haveSimpleName("Waiter")
+                .orShould()
+                .dependOnClassesThat()
+                .areAssignableTo(Hold.class)
                 .check(SHIPPED);
     }
 

@@ -177,7 +177,8 @@ abstract class SessionWireContract {
         for (int round = 0; round < 20; round++) {
             SessionCalls told = new SessionCalls();
             SessionConnection dying = open(told);
-            Schedulers.boundedElastic().schedule(() -> server.execute("select pg_terminate_backend(" + dying.pid() + ")"));
+            Schedulers.boundedElastic()
+                    .schedule(() -> server.execute("select pg_terminate_backend(" + dying.pid() + ")"));
             List<Call> calls = new ArrayList<>();
             int next = 0;
             while (told.ends.isEmpty()) {
