@@ -69,7 +69,15 @@ final class SessionCall {
         try {
             listener.answered(answer, error);
         } catch (Throwable thrown) {
-            // what one caller throws must not keep the others from their answers
+            Operators.onErrorDropped(thrown, Context.empty());
+        }
+    }
+
+    /** What one listener throws must not keep the others from their answers. */
+    static void tell(Runnable listener) {
+        try {
+            listener.run();
+        } catch (Throwable thrown) {
             Operators.onErrorDropped(thrown, Context.empty());
         }
     }

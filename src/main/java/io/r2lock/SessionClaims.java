@@ -149,7 +149,7 @@ final class SessionClaims {
     }
 
     /** How many locks the session holds. */
-    int size() {
+    int held() {
         return claims;
     }
 

@@ -12,12 +12,10 @@ import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
-import reactor.core.publisher.Operators;
 import reactor.core.publisher.Sinks;
 import reactor.core.scheduler.Scheduler;
 import reactor.core.scheduler.Schedulers;
 import reactor.util.concurrent.Queues;
-import reactor.util.context.Context;
 
 /**
  * Many session locks on one connection: what arrives while a message is in flight shares the next one. The wire; knows no
@@ -278,16 +276,7 @@ final class SessionConnection {
     }
 
     private void lose(LockKey key, LockMode mode) {
-        tell(() -> listener.lost(key, mode));
-    }
-
-    /** What a listener throws must not keep others from their answers. */
-    private static void tell(Runnable listener) {
-        try {
-            listener.run();
-        } catch (Throwable thrown) {
-            Operators.onErrorDropped(thrown, Context.empty());
-        }
+        SessionCall.tell(() -> listener.lost(key, mode));
     }
 
     private void finish(Throwable why) {
@@ -301,16 +290,11 @@ final class SessionConnection {
         for (SessionCall call : claims.clear()) {
             call.tell(SessionCall.Answer.FAILED, why);
         }
-        tell(() -> listener.ended(why));
+        SessionCall.tell(() -> listener.ended(why));
     }
 
-    /** How many locks the session holds; for tests at rest. */
-    int held() {
-        return claims.size();
-    }
-
-    /** How many keys are held or asked for; for tests at rest. */
-    int keys() {
-        return claims.keys();
+    /** For tests, and at rest only. */
+    SessionClaims claims() {
+        return claims;
     }
 }

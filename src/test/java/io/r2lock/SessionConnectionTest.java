@@ -49,7 +49,7 @@ class SessionConnectionTest {
         assertThat(call.isAnswered()).isFalse();
         server.answer();
         assertThat(call.answer).isEqualTo(GRANTED);
-        assertThat(connection.held()).isEqualTo(1);
+        assertThat(connection.claims().held()).isEqualTo(1);
     }
 
     @Test
@@ -83,7 +83,7 @@ class SessionConnectionTest {
         assertThat(next).startsWith("SELECT string_agg(CASE WHEN pg_advisory_unlock(k)");
         assertThat(FakeSession.keys(next)).hasSize(SessionQueue.LARGEST_BATCH).startsWith(LockKey.of(0));
         server.answerAll();
-        assertThat(connection.held()).isEqualTo(2_002);
+        assertThat(connection.claims().held()).isEqualTo(2_002);
         assertThat(server.held()).hasSize(2_002);
     }
 
@@ -114,7 +114,7 @@ class SessionConnectionTest {
         assertThat(many.subList(1, many.size())).allMatch(call -> call.answer == BUSY);
         unlock(connection, A);
         server.answerAll();
-        assertThat(connection.keys()).isZero();
+        assertThat(connection.claims().keys()).isZero();
     }
 
     @Test
@@ -129,7 +129,7 @@ class SessionConnectionTest {
         Call release = unlock(connection, A);
         server.answerAll();
         assertThat(release.answer).isEqualTo(NOT_HELD);
-        assertThat(connection.keys()).isZero();
+        assertThat(connection.claims().keys()).isZero();
     }
 
     @Test

@@ -76,7 +76,7 @@ class SessionFailureTest {
         assertThat(server.held().keySet())
                 .extracting(SessionClaims.Held::key)
                 .containsExactlyInAnyOrder(LockKey.of(50), LockKey.of(51), C, D);
-        assertThat(connection.held()).isEqualTo(4);
+        assertThat(connection.claims().held()).isEqualTo(4);
         assertThat(calls.lost).isEmpty();
     }
 
@@ -114,7 +114,7 @@ class SessionFailureTest {
         server.answerAll();
         assertThat(calls.lost).containsExactly(A);
         assertThat(both).allMatch(call -> call.answer == GRANTED);
-        assertThat(connection.held()).isEqualTo(server.held().size());
+        assertThat(connection.claims().held()).isEqualTo(server.held().size());
     }
 
     @Test
@@ -155,7 +155,7 @@ class SessionFailureTest {
         assertThat(order.subList(0, 4)).allMatch(line -> line.endsWith("FAILED"));
         assertThat(lock(dying, B).answer).isEqualTo(FAILED);
         assertThat(unlock(dying, A).answer).isEqualTo(FAILED);
-        assertThat(dying.keys()).isZero();
+        assertThat(dying.claims().keys()).isZero();
     }
 
     @Test
@@ -182,7 +182,7 @@ class SessionFailureTest {
         }
         clock.advanceTimeBy(Duration.ofMinutes(1));
         assertThat(calls.ends).isEmpty();
-        assertThat(connection.held()).isEqualTo(10);
+        assertThat(connection.claims().held()).isEqualTo(10);
     }
 
     @Test

@@ -60,7 +60,7 @@ class SessionRaceTest {
             race(i, () -> releases[0] = unlock(connection, A), () -> releases[1] = unlock(connection, A));
             assertThat(List.of(releases)).extracting(call -> call.answer).containsExactlyInAnyOrder(RELEASED, NOT_HELD);
             assertThat(server.held()).isEmpty();
-            assertThat(connection.keys()).isZero();
+            assertThat(connection.claims().keys()).isZero();
         }
     }
 
@@ -79,7 +79,7 @@ class SessionRaceTest {
             assertAnsweredOnce(first, later[0], later[1]);
             assertThat(later[0].answer).isEqualTo(RELEASED);
             assertThat(server.held()).hasSize(1);
-            assertThat(connection.held()).isEqualTo(1);
+            assertThat(connection.claims().held()).isEqualTo(1);
         }
     }
 
@@ -100,7 +100,7 @@ class SessionRaceTest {
             assertThat(late.answer).isEqualTo(FAILED);
             assertThat(told.ends).hasSize(1);
             assertThat(server.closes).hasValue(1);
-            assertThat(connection.keys()).isZero();
+            assertThat(connection.claims().keys()).isZero();
         }
     }
 
@@ -147,7 +147,7 @@ class SessionRaceTest {
             threads.schedule(() -> new Stormer(connection, holders, failed, done, new AtomicInteger(callsEach)).next());
         }
         assertThat(done.await(60, TimeUnit.SECONDS)).isTrue();
-        Await.until("rest", () -> connection.keys() == 0);
+        Await.until("rest", () -> connection.claims().keys() == 0);
         backend.dispose();
         threads.dispose();
         assertThat(server.held()).isEmpty();

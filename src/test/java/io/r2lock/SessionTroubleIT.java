@@ -73,10 +73,10 @@ class SessionTroubleIT {
         long granted = calls.stream().filter(call -> call.answer == GRANTED).count();
         assertThat(granted).isBetween(100L, asked - 100L);
         assertThat(calls).filteredOn(call -> call.answer != GRANTED).allMatch(call -> "53200".equals(call.sqlState()));
-        assertThat(connection.held()).isEqualTo((int) granted + early.size());
+        assertThat(connection.claims().held()).isEqualTo((int) granted + early.size());
         assertThat(told.ends).isEmpty();
         assertThat(told.lost).isEmpty();
-        assertThat(held(connection, watcher)).isEqualTo(connection.held());
+        assertThat(held(connection, watcher)).isEqualTo(connection.claims().held());
 
         List<Call> releases = new ArrayList<>();
         for (int i = 0; i < asked; i++) {
@@ -87,7 +87,7 @@ class SessionTroubleIT {
         IntStream.range(0, early.size()).forEach(i -> releases.add(SessionCalls.unlock(connection, LockKey.of(i))));
         assertThat(releases).allMatch(call -> awaited(call).answer == RELEASED);
         assertThat(held(connection, watcher)).isZero();
-        assertThat(connection.keys()).isZero();
+        assertThat(connection.claims().keys()).isZero();
     }
 
     @Test

@@ -101,7 +101,7 @@ abstract class SessionWireContract {
                 assertThat(held(one)).isZero();
             }
         }
-        assertThat(one.keys() + other.keys()).isZero();
+        assertThat(one.claims().keys() + other.claims().keys()).isZero();
     }
 
     private static void take(SessionConnection connection, LockMode mode, boolean together) {
@@ -132,8 +132,8 @@ abstract class SessionWireContract {
             assertThat(awaited(bigints.get(i)).answer).isEqualTo(i % 3 == 0 ? BUSY : GRANTED);
             assertThat(awaited(pairs.get(i)).answer).isEqualTo(i % 7 == 0 ? BUSY : GRANTED);
         }
-        assertThat(held(one)).isEqualTo(one.held());
-        assertThat(one.held()).isEqualTo(666 + 857);
+        assertThat(held(one)).isEqualTo(one.claims().held());
+        assertThat(one.claims().held()).isEqualTo(666 + 857);
         one.close();
         one.closed().block(TestClients.PATIENCE);
     }
@@ -159,7 +159,7 @@ abstract class SessionWireContract {
         SessionConnection other = open(new SessionCalls());
         List<LockKey> keys = IntStream.range(0, 500).mapToObj(LockKey::of).toList();
         keys.forEach(key -> SessionCalls.lock(dying, key));
-        Await.until("grants", () -> dying.held() == keys.size());
+        Await.until("grants", () -> dying.claims().held() == keys.size());
         LockKey others = LockKey.of(9_000);
         lock(other, others, LockMode.EXCLUSIVE);
 
@@ -167,7 +167,7 @@ abstract class SessionWireContract {
         Await.until("end", () -> !told.ends.isEmpty());
         assertThat(told.ends).hasSize(1);
         assertThat(lock(dying, LockKey.of(1), LockMode.EXCLUSIVE).answer).isEqualTo(FAILED);
-        assertThat(other.held()).isEqualTo(1);
+        assertThat(other.claims().held()).isEqualTo(1);
         assertThat(unlock(other, others, LockMode.EXCLUSIVE).answer).isEqualTo(RELEASED);
     }
 
@@ -211,9 +211,9 @@ abstract class SessionWireContract {
         }
         assertThat(done.await(60, TimeUnit.SECONDS)).isTrue();
         for (SessionConnection connection : two) {
-            assertThat(held(connection)).isEqualTo(connection.held());
+            assertThat(held(connection)).isEqualTo(connection.claims().held());
         }
-        assertThat(two.get(0).keys() + two.get(1).keys()).isZero();
+        assertThat(two.get(0).claims().keys() + two.get(1).claims().keys()).isZero();
         assertThat(told.ends).isEmpty();
     }
 
