@@ -23,10 +23,10 @@ import reactor.core.scheduler.Scheduler;
 public class AcquireStress {
 
     private static final LockSpec SPEC =
-            new LockSpec(List.of(LockKey.of(1)), LockMode.EXCLUSIVE, null, false, false, false);
+            new LockSpec(List.of(LockKey.of(1)), LockMode.EXCLUSIVE, null, false, false, false, null);
     private static final Scheduler STOPPED_CLOCK = new StoppedClock();
-    private static final DefaultAdvisoryLocks CLIENT =
-            new DefaultAdvisoryLocks(generation -> Mono.never(), FakeConnection.options(STOPPED_CLOCK, 2));
+    private static final DefaultAdvisoryLocks CLIENT = new DefaultAdvisoryLocks(
+            FakeConnection.source(generation -> Mono.never()), FakeConnection.options(STOPPED_CLOCK, 2));
 
     /** Nothing that is due later ever comes. */
     private static final class StoppedClock implements Scheduler {

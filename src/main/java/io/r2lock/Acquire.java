@@ -146,18 +146,26 @@ abstract class Acquire {
         ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo);
         cancel = own;
         connection = on;
+        if (ask) {
+            // never waits on the server, so that only a dead one takes long; set before a stop can set its own
+            on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        }
         if (!advance(BORROWING, LOCKING)) {
+            on.inTime();
             return false;
         }
-        if (ask) {
-            // never waits on the server, so that only a dead one takes long
-            on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
-            on.ask(sql, this::answered);
-        } else {
-            on.send(sql, this::answered);
-        }
+        send(on, sql, ask, this::answered);
         own.sent();
         return true;
+    }
+
+    /** Sends the lock's statement; {@code ask}: it answers whether the keys were free. */
+    void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
+        if (ask) {
+            on.ask(sql, listener);
+        } else {
+            on.send(sql, listener);
+        }
     }
 
     private void answered(@Nullable Throwable error, boolean yes) {
@@ -222,6 +230,7 @@ abstract class Acquire {
     final void deliver(Hold granted) {
         timer.dispose();
         hold = granted;
+        granted.startToExpire();
         client.granted(this);
         try {
             receiver.granted(granted);

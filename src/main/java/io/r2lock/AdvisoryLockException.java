@@ -9,7 +9,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Each leaf is one case that a caller may want to treat on its own: {@link LockNotAvailableException} (busy),
  * {@link LockTimeoutException} (waited in vain), {@link LockDeadlockException}, {@link LockLostException},
- * {@link LockCapacityException} (the server has no room), {@link CommitOutcomeUnknownException}, {@link LockServerException} and {@link LocksClosedException}. What it carries about the
+ * {@link LockHoldExpiredException}, {@link LockCapacityException} (the server has no room),
+ * {@link CommitOutcomeUnknownException}, {@link LockServerException} and {@link LocksClosedException}. What it carries about the
  * request does not survive Java serialization.
  */
 public abstract sealed class AdvisoryLockException extends RuntimeException
@@ -17,6 +18,7 @@ public abstract sealed class AdvisoryLockException extends RuntimeException
                 LockTimeoutException,
                 LockDeadlockException,
                 LockLostException,
+                LockHoldExpiredException,
                 LockCapacityException,
                 LockServerException,
                 CommitOutcomeUnknownException,

@@ -128,6 +128,19 @@ public interface AdvisoryLocks {
     LockRequest shared(Collection<LockKey> keys);
 
     /**
+     * Looks at the server, and at what stands between it and this client: does it really exclude, is it a standby, does a
+     * pooler give each transaction another server process, how many locks has it room for. A client looks so by itself before
+     * its first lock, and refuses what cannot work; this says the rest, for a health check or a support ticket.
+     *
+     * <p>Cold: each subscription looks anew. It opens two connections beside the client's own and closes them, takes one key
+     * that nobody else has for an instant, and ends within {@link Builder#connectTimeout(Duration)}. A cancel lets it end in
+     * the background.
+     *
+     * @return what was found; {@link LockServerException} when the server cannot be asked
+     */
+    Mono<SelfCheck> selfCheck();
+
+    /**
      * Ends this client: requests that wait, and new ones, fail with {@link LocksClosedException}; holds may end by
      * themselves for {@link Builder#closeGrace(Duration)}, then they are rolled back and told the same; then the connections
      * are closed.
@@ -151,6 +164,12 @@ public interface AdvisoryLocks {
 
         /** Default of {@link #connectTimeout(Duration)}: 5 seconds. */
         Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(5);
+
+        /** Default of {@link #heartbeat(Duration)}: 2 seconds. */
+        Duration DEFAULT_HEARTBEAT = Duration.ofSeconds(2);
+
+        /** Default of {@link #heartbeatDeadline(Duration)}: 3 seconds. */
+        Duration DEFAULT_HEARTBEAT_DEADLINE = Duration.ofSeconds(3);
 
         /** Default of {@link #closeGrace(Duration)}: 10 seconds. */
         Duration DEFAULT_CLOSE_GRACE = Duration.ofSeconds(10);
@@ -186,6 +205,25 @@ public interface AdvisoryLocks {
          * @return this
          */
         Builder connectTimeout(Duration timeout);
+
+        /**
+         * How often the server is asked, while anything is held, whether the backends of all holds still live: one statement a
+         * period, on a connection of its own. Together with {@link #heartbeatDeadline(Duration)} it is the time within which a
+         * holder learns that the network was cut silently. A connection that closes is noticed at once, without this.
+         *
+         * @param period from 10 ms to 1 hour, within what {@link #build()} checks
+         * @return this
+         */
+        Builder heartbeat(Duration period);
+
+        /**
+         * How long after a heartbeat was due its answer may come; then every hold that no answer has confirmed is lost. Under a
+         * third of it, a server that is slow to accept connections looks dead.
+         *
+         * @param deadline from 10 ms to 1 hour, within what {@link #build()} checks
+         * @return this
+         */
+        Builder heartbeatDeadline(Duration deadline);
 
         /**
          * How long {@link AdvisoryLocks#close()} lets holds go on.
@@ -254,6 +292,9 @@ public interface AdvisoryLocks {
          * Makes the client. Opens no connection yet.
          *
          * @return a new client
+         * @throws IllegalArgumentException when the server would give up a silent holder before the holder knows: {@code
+         *     min(tcp_keepalives_interval × tcp_keepalives_count, tcp_user_timeout − tcp_keepalives_idle)} must be at least
+         *     {@code heartbeat + heartbeatDeadline + 1 s}; 8 s, unless {@link #connectionSetting} changed them
          */
         AdvisoryLocks build();
     }

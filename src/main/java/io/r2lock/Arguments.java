@@ -46,6 +46,15 @@ final class Arguments {
         return value;
     }
 
+    static Duration hold(String name, @Nullable Duration given) {
+        Duration value = notNull(name, given);
+        if (value.isZero() || value.isNegative() || value.compareTo(LONGEST) > 0) {
+            throw new IllegalArgumentException(
+                    name + " must be more than zero and at most " + LONGEST.toDays() + " days, was " + value);
+        }
+        return value;
+    }
+
     static List<LockKey> keys(@Nullable LockKey key, LockKey @Nullable ... more) {
         LockKey[] others = notNull("more", more);
         List<@Nullable LockKey> keys = new ArrayList<>(others.length + 1);

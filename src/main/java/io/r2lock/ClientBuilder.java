@@ -6,25 +6,12 @@ import io.r2dbc.spi.Wrapped;
 import java.time.Duration;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import java.util.Set;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import reactor.core.scheduler.Scheduler;
 import reactor.core.scheduler.Schedulers;
 
 final class ClientBuilder implements AdvisoryLocks.Builder {
-
-    /** What the design of a hold relies on; {@code transaction_timeout} exists from 17 on, the check interval from 14 on. */
-    private static final Map<String, String> OWN_SETTINGS = ownSettings();
-
-    /** A hold would end early with another value, or the lock's own statement sets it, or it has an option of its own. */
-    private static final Set<String> RESERVED = Set.of(
-            "application_name",
-            "idle_in_transaction_session_timeout",
-            "idle_session_timeout",
-            "lock_timeout",
-            "statement_timeout",
-            "transaction_timeout");
 
     private static final Pattern SETTING_NAME = Pattern.compile("[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*");
     private static final Pattern APPLICATION_NAME = Pattern.compile("[\\x20-\\x7e]{1,63}");
@@ -36,6 +23,8 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     private @Nullable Duration defaultWait;
     private Duration connectTimeout = DEFAULT_CONNECT_TIMEOUT;
     private Duration closeGrace = DEFAULT_CLOSE_GRACE;
+    private Duration heartbeat = DEFAULT_HEARTBEAT;
+    private Duration heartbeatDeadline = DEFAULT_HEARTBEAT_DEADLINE;
     private Duration holdWarning = DEFAULT_HOLD_WARNING;
     private int maxWaiters = Integer.MAX_VALUE;
     private String applicationName = DEFAULT_APPLICATION_NAME;
@@ -44,19 +33,6 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
 
     ClientBuilder(@Nullable ConnectionFactory connectionFactory) {
         this.connectionFactory = driverFactory(Arguments.notNull("connectionFactory", connectionFactory));
-    }
-
-    private static Map<String, String> ownSettings() {
-        Map<String, String> settings = new LinkedHashMap<>();
-        settings.put("idle_in_transaction_session_timeout", "0");
-        settings.put("idle_session_timeout", "0");
-        settings.put("transaction_timeout", "0");
-        settings.put("tcp_keepalives_idle", "5");
-        settings.put("tcp_keepalives_interval", "2");
-        settings.put("tcp_keepalives_count", "4");
-        settings.put("tcp_user_timeout", "13000");
-        settings.put("client_connection_check_interval", "2000");
-        return settings;
     }
 
     private static PostgresqlConnectionFactory driverFactory(ConnectionFactory given) {
@@ -73,7 +49,7 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
                         + given.getMetadata().getName());
     }
 
-    /** For tests in virtual time. */
+    /** For tests in virtual time; the heartbeat stays in real time. */
     ClientBuilder clock(Scheduler clock) {
         this.clock = clock;
         return this;
@@ -100,6 +76,19 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     @Override
     public ClientBuilder closeGrace(Duration grace) {
         this.closeGrace = Arguments.inRange("closeGrace", grace, Duration.ZERO, Arguments.LONGEST);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder heartbeat(Duration period) {
+        this.heartbeat = Arguments.inRange("heartbeat", period, Duration.ofMillis(10), Duration.ofHours(1));
+        return this;
+    }
+
+    @Override
+    public ClientBuilder heartbeatDeadline(Duration deadline) {
+        this.heartbeatDeadline =
+                Arguments.inRange("heartbeatDeadline", deadline, Duration.ofMillis(10), Duration.ofHours(1));
         return this;
     }
 
@@ -135,7 +124,7 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
             throw new IllegalArgumentException("connectionSetting name must be that of a setting, was " + name);
         }
         String lower = name.toLowerCase(java.util.Locale.ROOT);
-        if (RESERVED.contains(lower)) {
+        if (ConnectionSettings.RESERVED.contains(lower)) {
             throw new IllegalArgumentException(
                     "connectionSetting name must not be " + name + ": r2lock needs it, see the README's options");
         }
@@ -160,9 +149,8 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
 
     @Override
     public AdvisoryLocks build() {
-        Map<String, String> settings = new LinkedHashMap<>(OWN_SETTINGS);
-        settings.put("application_name", applicationName);
-        settings.putAll(userSettings);
+        ConnectionSettings settings = new ConnectionSettings(applicationName, userSettings);
+        settings.check(heartbeat, heartbeatDeadline);
         ClientOptions options = new ClientOptions(
                 clock,
                 maxConnections,
@@ -172,8 +160,12 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
                 holdWarning,
                 maxWaiters,
                 settings,
+                heartbeat,
+                heartbeatDeadline,
+                null,
+                new Warnings(clock),
                 workScheduler,
                 listener);
-        return new DefaultAdvisoryLocks(new ConnectionOpener(connectionFactory, options)::open, options);
+        return new DefaultAdvisoryLocks(new ConnectionOpener(connectionFactory, options), options);
     }
 }

@@ -1,7 +1,6 @@
 package io.r2lock;
 
 import java.time.Duration;
-import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import reactor.core.scheduler.Scheduler;
 
@@ -11,7 +10,8 @@ import reactor.core.scheduler.Scheduler;
  * @param clock where all time comes from
  * @param defaultWait {@code null}: for ever
  * @param maxWaiters {@link Integer#MAX_VALUE}: no bound
- * @param settings of the server, in the order in which they are set
+ * @param settings of the server, for each lock connection
+ * @param heartbeatClock {@code null}: a thread of the heartbeat's own
  */
 record ClientOptions(
         Scheduler clock,
@@ -21,6 +21,10 @@ record ClientOptions(
         Duration closeGrace,
         Duration holdWarning,
         int maxWaiters,
-        Map<String, String> settings,
+        ConnectionSettings settings,
+        Duration heartbeat,
+        Duration heartbeatDeadline,
+        @Nullable Scheduler heartbeatClock,
+        Warnings warnings,
         @Nullable Scheduler workScheduler,
         LockListener listener) {}

@@ -1,14 +1,16 @@
 package io.r2lock;
 
+import io.r2lock.AdvisoryLockException.Failure;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.IntFunction;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
@@ -34,6 +36,8 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final ClientOptions options;
     private final LockConnections connections;
     private final KeyGates gates = new KeyGates();
+    private final ConnectionSource source;
+    private final Heartbeat heartbeat;
     private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
     private final AtomicInteger waiting = new AtomicInteger();
     private final Disposable tick;
@@ -42,9 +46,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private volatile boolean closing;
     private volatile boolean endsHolds;
 
-    DefaultAdvisoryLocks(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
+    DefaultAdvisoryLocks(ConnectionSource source, ClientOptions options) {
         this.options = options;
-        this.connections = new LockConnections(opener, options);
+        this.source = source;
+        this.connections = new LockConnections(source::open, options);
+        this.heartbeat = new Heartbeat(source, connections::open, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
     }
@@ -117,7 +123,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
         Duration wait = noWait ? null : options.defaultWait();
-        return new DefaultLockRequest(this, new LockSpec(keys, mode, wait, noWait, false, false));
+        return new DefaultLockRequest(this, new LockSpec(keys, mode, wait, noWait, false, false, null));
     }
 
     /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
@@ -185,6 +191,20 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     }
 
     @Override
+    public Mono<SelfCheck> selfCheck() {
+        return Mono.defer(() -> {
+            LockKey probe = LockKey.of(ThreadLocalRandom.current().nextLong());
+            LockAttempt asked = new LockAttempt(List.of(probe), LockMode.EXCLUSIVE, Duration.ZERO);
+            if (closing) {
+                return Mono.error(new LocksClosedException("The client is closed: no self-check", asked, null));
+            }
+            return source.selfCheck(probe)
+                    .onErrorMap(error -> new LockServerException(
+                            "No self-check: " + error.getMessage(), asked, new Failure(error, SqlStates.of(error))));
+        });
+    }
+
+    @Override
     public Mono<Void> close() {
         return close;
     }
@@ -200,6 +220,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return drained.asMono()
                 .timeout(options.closeGrace(), Mono.defer(this::endHolds), options.clock())
                 .then(connections.close())
+                .then(heartbeat.close())
                 .doFinally(signal -> tick.dispose());
     }
 
@@ -224,6 +245,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         try {
             long now = now();
             connections.closeOverdue(now);
+            options.warnings().flush();
             for (Acquire attempt : live) {
                 Hold hold = attempt.hold();
                 if (hold != null && hold == hold.root()) {
@@ -242,12 +264,37 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                         + " of its key and keeps a transaction open.",
                 age.toMillis(),
                 hold.mode(),
-                hold.keys().stream().map(LockKey::label).collect(Collectors.joining(", ")),
+                labels(hold),
                 hold.backendPid());
+        tell(listener -> listener.longHold(hold.keys(), hold.mode(), age));
+    }
+
+    void lost(Hold hold, String why) {
+        Duration age = hold.age();
+        options.warnings()
+                .warn("Lost after " + age.toMillis() + " ms: " + hold.mode() + " on " + labels(hold) + ", backend "
+                        + hold.backendPid() + ": " + why + ". Its work was cancelled.");
+        tell(listener -> listener.lost(hold.keys(), hold.mode(), age, why));
+    }
+
+    void cancelIgnored(Hold hold, Duration since) {
+        options.warnings()
+                .warn("Work went on for " + since.toMillis() + " ms after it was cancelled, without its lock: "
+                        + hold.mode() + " on " + labels(hold)
+                        + ". It ignores its cancellation, as code that blocks does.");
+        tell(listener -> listener.cancelIgnored(hold.keys(), hold.mode(), since));
+    }
+
+    private static String labels(Hold hold) {
+        return hold.keys().stream().map(LockKey::label).collect(Collectors.joining(", "));
+    }
+
+    private void tell(Consumer<LockListener> event) {
         try {
-            options.listener().longHold(hold.keys(), hold.mode(), age);
+            event.accept(options.listener());
         } catch (RuntimeException thrown) {
-            LOG.warn("The LockListener failed", thrown);
+            options.warnings().warn("The LockListener failed: " + thrown);
+            LOG.debug("The LockListener failed", thrown);
         }
     }
 }

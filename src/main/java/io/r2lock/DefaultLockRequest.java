@@ -47,6 +47,11 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     @Override
+    public LockRequest holdAtMost(Duration hold) {
+        return with(spec.heldAtMost(Arguments.hold("hold", hold)));
+    }
+
+    @Override
     public <T> Mono<T> guard(Mono<T> work) {
         Arguments.notNull("work", work);
         return single(hold -> work);
@@ -102,6 +107,7 @@ final class DefaultLockRequest implements LockRequest {
         String wait = spec.noWait()
                 ? "no wait"
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
-        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + "]";
+        String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
+        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + hold + "]";
     }
 }

@@ -2,6 +2,8 @@ package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.postgresql.api.PostgresqlResult;
+import io.r2dbc.spi.Row;
+import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
 import org.reactivestreams.Subscription;
@@ -28,29 +30,36 @@ final class Exchange implements CoreSubscriber<PostgresqlResult> {
     }
 
     private final boolean readRows;
+    private final @Nullable IntConsumer numbers;
     private final Listener listener;
     private @Nullable Throwable error;
     private boolean yes = true;
 
-    private Exchange(boolean readRows, Listener listener) {
+    private Exchange(boolean readRows, @Nullable IntConsumer numbers, Listener listener) {
         this.readRows = readRows;
+        this.numbers = numbers;
         this.listener = listener;
     }
 
     /** Sends statements whose rows do not matter. */
     static void send(PostgresqlConnection connection, String sql, Listener listener) {
         // a fetch size, which the user's factory may set, would mean the extended protocol: one statement a message
-        connection.createStatement(sql).fetchSize(0).execute().subscribe(new Exchange(false, listener));
+        connection.createStatement(sql).fetchSize(0).execute().subscribe(new Exchange(false, null, listener));
+    }
+
+    /** Sends statements whose rows begin with a boolean or a number. */
+    static void ask(PostgresqlConnection connection, String sql, IntConsumer numbers, Listener listener) {
+        connection.createStatement(sql).fetchSize(0).execute().subscribe(new Exchange(true, numbers, listener));
     }
 
     /** Sends statements that return booleans. */
     static void ask(PostgresqlConnection connection, String sql, Listener listener) {
-        connection.createStatement(sql).fetchSize(0).execute().subscribe(new Exchange(true, listener));
+        connection.createStatement(sql).fetchSize(0).execute().subscribe(new Exchange(true, null, listener));
     }
 
     /** Runs one of the driver's own operations. */
     static void run(Publisher<Void> operation, Listener listener) {
-        operation.subscribe(new Part<Void>(new Exchange(false, listener), true));
+        operation.subscribe(new Part<Void>(new Exchange(false, null, listener), true));
     }
 
     @Override
@@ -61,11 +70,22 @@ final class Exchange implements CoreSubscriber<PostgresqlResult> {
     @Override
     public void onNext(PostgresqlResult result) {
         if (readRows) {
-            result.map((row, metadata) -> Boolean.TRUE.equals(row.get(0, Boolean.class)))
-                    .subscribe(new Part<Boolean>(this, false));
+            result.map((row, metadata) -> isYes(row)).subscribe(new Part<Boolean>(this, false));
         } else {
             result.getRowsUpdated().subscribe(new Part<Long>(this, false));
         }
+    }
+
+    private boolean isYes(Row row) {
+        IntConsumer told = numbers;
+        if (told == null) {
+            return Boolean.TRUE.equals(row.get(0, Boolean.class));
+        }
+        Object value = row.get(0);
+        if (value instanceof Integer number) {
+            told.accept(number);
+        }
+        return !Boolean.FALSE.equals(value);
     }
 
     @Override

@@ -1,7 +1,9 @@
 package io.r2lock;
 
+import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
@@ -34,6 +36,9 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     private static final Logger LOG = LoggerFactory.getLogger(Guard.class);
 
+    /** A cancel and a signal may cross; what comes so much later did not stop. */
+    private static final long IGNORED_NANOS = TimeUnit.SECONDS.toNanos(1);
+
     private static final int REQUESTED = 1;
     private static final int COMMITTED = 2;
 
@@ -59,8 +64,10 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     private volatile @Nullable Acquire acquire;
     private @Nullable Hold hold;
+    private volatile long abortedAt;
+    private boolean reported;
     private Context context = Context.empty();
-    private @Nullable T value;
+    private final AtomicReference<@Nullable T> value = new AtomicReference<>();
 
     Guard(
             DefaultAdvisoryLocks client,
@@ -130,6 +137,8 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         try {
             Objects.requireNonNull(work.apply(hold()), "The function that was to be guarded returned null")
                     .subscribe(this);
+            // work that blocked in its subscription was deaf to a cancel, and gives no signal after it
+            wentOn();
         } catch (Throwable thrown) {
             // even a fatal one must not leave the lock held
             onError(thrown);
@@ -156,10 +165,12 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     @Override
     public void onNext(T item) {
         if (state.get() != State.RUNNING) {
+            wentOn();
             Operators.onDiscard(item, context);
         } else if (single) {
-            value = item;
-            if (state.get() == State.CANCELLED) {
+            value.set(item);
+            // whoever ended it meanwhile may have looked for the value before it was there
+            if (state.get() != State.RUNNING) {
                 discardValue();
             }
         } else {
@@ -171,6 +182,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     public void onError(Throwable error) {
         if (!state.compareAndSet(State.RUNNING, State.ENDING)) {
             LOG.debug("Guarded work failed after it had been cancelled", error);
+            wentOn();
             return;
         }
         endWith(error);
@@ -179,6 +191,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     @Override
     public void onComplete() {
         if (!state.compareAndSet(State.RUNNING, State.ENDING)) {
+            wentOn();
             return;
         }
         hold().commit().subscribe(nothing -> {}, this::refuse, this::committed);
@@ -186,8 +199,19 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     private void abort(AdvisoryLockException reason) {
         if (state.compareAndSet(State.RUNNING, State.ENDING)) {
+            abortedAt = Math.max(1, client.now());
             cancelWork();
             endWith(reason);
+        }
+    }
+
+    /** A signal of work that the end of its hold had cancelled: it did not stop, and the lock does not protect it any more. */
+    private void wentOn() {
+        long since = abortedAt;
+        long after = client.now() - since;
+        if (since != 0 && after >= IGNORED_NANOS && !reported) {
+            reported = true;
+            client.cancelIgnored(hold(), Duration.ofNanos(after));
         }
     }
 
@@ -221,13 +245,14 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     }
 
     private void discardValue() {
-        if (value != null) {
-            Operators.onDiscard(value, context);
+        T held = value.getAndSet(null);
+        if (held != null) {
+            Operators.onDiscard(held, context);
         }
     }
 
     private void committed() {
-        if (value == null) {
+        if (value.get() == null) {
             signals.onComplete();
         } else {
             emitOnce(COMMITTED);
@@ -237,7 +262,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     private void emitOnce(int part) {
         int before = emission.getAndAccumulate(part, (now, bit) -> now | bit);
         if (before != (before | part) && (before | part) == (REQUESTED | COMMITTED)) {
-            signals.onNext(Objects.requireNonNull(value));
+            signals.onNext(Objects.requireNonNull(value.get()));
             signals.onComplete();
         }
     }

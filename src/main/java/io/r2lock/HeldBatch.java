@@ -7,22 +7,24 @@ import reactor.core.publisher.Flux;
 /** A batch on the connection of a hold. */
 final class HeldBatch implements Batch {
 
-    private final LaneTicket ticket;
+    private final TransactionHold hold;
     private final Batch driver;
+    private boolean mayFree;
 
-    HeldBatch(LaneTicket ticket, Batch driver) {
-        this.ticket = ticket;
+    HeldBatch(TransactionHold hold, Batch driver) {
+        this.hold = hold;
         this.driver = driver;
     }
 
     @Override
     public Batch add(String sql) {
         driver.add(sql);
+        mayFree |= LaneTicket.mayFree(sql);
         return this;
     }
 
     @Override
     public Flux<Result> execute() {
-        return HeldResult.of(ticket, driver::execute);
+        return HeldResult.of(new LaneTicket(hold, mayFree), driver::execute);
     }
 }

@@ -29,7 +29,11 @@ final class HeldConnection implements Connection {
 
     /** An operation of the driver that is one statement. */
     private <T> Mono<T> inLane(Publisher<T> operation) {
-        return Mono.from(new LaneStream<T>(new LaneTicket(hold), reader -> operation, discarded -> {}));
+        return inLane(operation, false);
+    }
+
+    private <T> Mono<T> inLane(Publisher<T> operation, boolean mayFree) {
+        return Mono.from(new LaneStream<T>(new LaneTicket(hold, mayFree), reader -> operation, discarded -> {}));
     }
 
     private <T> Mono<T> refused(String operation) {
@@ -76,12 +80,12 @@ final class HeldConnection implements Connection {
 
     @Override
     public Batch createBatch() {
-        return new HeldBatch(new LaneTicket(hold), wire().createBatch());
+        return new HeldBatch(hold, wire().createBatch());
     }
 
     @Override
     public Statement createStatement(String sql) {
-        return new HeldStatement(hold, wire().createStatement(sql));
+        return new HeldStatement(hold, wire().createStatement(sql), LaneTicket.mayFree(sql));
     }
 
     @Override
@@ -96,7 +100,7 @@ final class HeldConnection implements Connection {
 
     @Override
     public Mono<Void> rollbackTransactionToSavepoint(String name) {
-        return inLane(wire().rollbackTransactionToSavepoint(name));
+        return inLane(wire().rollbackTransactionToSavepoint(name), true);
     }
 
     @Override

@@ -52,6 +52,21 @@ public interface HeldLock {
     Connection connection();
 
     /**
+     * Tells that the hold ended and its holder had not ended it: what runs because of it, must stop. {@code guard} does that
+     * by itself; whoever got the hold from {@link LockRequest#acquire()} listens here.
+     *
+     * <p>A connection that closes, as when its backend is terminated or the server crashes, is told at once; a network that is
+     * cut silently, within {@link AdvisoryLocks.Builder#heartbeat(java.time.Duration)} plus {@link
+     * AdvisoryLocks.Builder#heartbeatDeadline(java.time.Duration)}, which is before the server gives the lock to another.
+     *
+     * <p>Hot: it tells every subscriber the same, also those that come late. A cancel ends the subscription only.
+     *
+     * @return errors with {@link LockLostException} when the lock was lost, with {@link LockHoldExpiredException} or {@link
+     *     LocksClosedException} when it was ended for that reason; completes when the hold was committed or released
+     */
+    Mono<Void> lost();
+
+    /**
      * Commits what was written through {@link #connection()}, which releases the lock. For a joined hold, as
      * {@link #release()}: the outer hold decides.
      *

@@ -9,16 +9,18 @@ final class HeldStatement implements Statement {
 
     private final TransactionHold hold;
     private final Statement driver;
+    private final boolean mayFree;
     private boolean bound;
 
-    HeldStatement(TransactionHold hold, Statement driver) {
+    HeldStatement(TransactionHold hold, Statement driver, boolean mayFree) {
         this.hold = hold;
         this.driver = driver;
+        this.mayFree = mayFree;
     }
 
     @Override
     public Flux<Result> execute() {
-        LaneTicket ticket = new LaneTicket(hold);
+        LaneTicket ticket = new LaneTicket(hold, mayFree);
         return bound ? HeldResult.ofBindings(ticket, driver::execute) : HeldResult.of(ticket, driver::execute);
     }
 

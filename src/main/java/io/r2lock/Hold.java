@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2lock.AdvisoryLockException.Failure;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.List;
@@ -10,6 +11,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
+import reactor.core.Disposable;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Operators;
 import reactor.core.publisher.Sinks;
@@ -35,6 +37,7 @@ abstract class Hold implements HeldLock {
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
+    private volatile @Nullable Disposable expiry;
     private volatile @Nullable Consumer<AdvisoryLockException> worker;
 
     Hold(Acquire acquire) {
@@ -110,10 +113,11 @@ abstract class Hold implements HeldLock {
         Arguments.notNull("work", work);
         return Mono.defer(() -> {
             if (!isLive()) {
-                return Mono.error(lost("it has ended; work that is guarded by it cannot start"));
+                return Mono.error(lost("it has ended; work that is guarded by it cannot start", null));
             }
             // cancelled when the end begins: told its outcome only, the work would overlap with the next hold
-            Mono<T> ended = ending.asMono().then(Mono.error(() -> lost("it ended before the work that it guarded")));
+            Mono<T> ended =
+                    ending.asMono().then(Mono.error(() -> lost("it ended before the work that it guarded", null)));
             return Mono.firstWithSignal(work.contextWrite(this::into), ended);
         });
     }
@@ -145,8 +149,64 @@ abstract class Hold implements HeldLock {
         }
     }
 
+    /** The reason is there before the end is, so that nobody sees an end without one; {@code false} when there is another. */
+    final boolean endsBecause(AdvisoryLockException why) {
+        return aborted.compareAndSet(null, why);
+    }
+
+    final void endedOtherwise(AdvisoryLockException why) {
+        aborted.compareAndSet(why, null);
+    }
+
+    final void tellWorker(AdvisoryLockException why) {
+        Consumer<AdvisoryLockException> running = worker;
+        if (running != null) {
+            running.accept(why);
+        }
+    }
+
+    @Override
+    public final Mono<Void> lost() {
+        return Mono.defer(() -> ending.asMono().then(Mono.defer(this::howItEnded)));
+    }
+
+    private Mono<Void> howItEnded() {
+        if (isCommit()) {
+            return outcome.asMono()
+                    .onErrorResume(error -> !(error instanceof LockLostException), error -> Mono.empty());
+        }
+        AdvisoryLockException why = aborted.get();
+        return why == null ? Mono.empty() : Mono.error(why);
+    }
+
+    /** Granted: from now on it may last as long as its request allows. */
+    final void startToExpire() {
+        Duration most = spec.maxHold();
+        if (most == null) {
+            return;
+        }
+        Disposable timer =
+                client.options().clock().schedule(this::expire, Math.max(1, most.toMillis()), TimeUnit.MILLISECONDS);
+        expiry = timer;
+        if (!isOpen()) {
+            timer.dispose();
+        }
+    }
+
+    private void expire() {
+        abort(new LockHoldExpiredException(
+                "Held the " + attempt() + " for " + heldMillis()
+                        + " ms, as long as holdAtMost allows: the work was cancelled and"
+                        + " rolled back. Give it more time, or less to do.",
+                attempt()));
+    }
+
     /** The end has come: tells who waits for it. */
     final void ended(@Nullable Throwable error) {
+        Disposable timer = expiry;
+        if (timer != null) {
+            timer.dispose();
+        }
         client.ended(acquire);
         try {
             if (error == null) {
@@ -222,8 +282,15 @@ abstract class Hold implements HeldLock {
         return new LockAttempt(spec.keys(), spec.mode(), waited);
     }
 
-    final AdvisoryLockException lost(String why) {
-        return new LockLostException("Lost the " + attempt() + ": " + why, attempt(), null);
+    final LockLostException lost(String why, @Nullable Throwable cause) {
+        return new LockLostException(
+                "Lost the " + attempt() + ": " + why,
+                attempt(),
+                cause == null ? null : new Failure(cause, SqlStates.of(cause)));
+    }
+
+    final Duration age() {
+        return Duration.ofNanos(client.now() - since);
     }
 
     final long heldMillis() {

@@ -116,16 +116,17 @@ final class JoinedAcquire extends Acquire {
         }
         // the message that tried could not know the answer
         LockConnection on = root.lockConnection();
-        on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         on.send(LockSql.KEEP_NESTED, (error, yes) -> {
-            on.inTime();
+            on.inTime(limit);
             join(error);
         });
     }
 
     private void join(@Nullable Throwable error) {
-        root.lane().leave(section);
+        // before the statements that wait are let in: it counts from here on those that may free it
         JoinedHold hold = new JoinedHold(this, parent);
+        root.lane().leave(section);
         // before it is delivered, so that its work does not start
         if (!parent.isLive()) {
             hold.abort(waited.lost("the surrounding hold ended first"));
@@ -166,9 +167,9 @@ final class JoinedAcquire extends Acquire {
             then.run();
             return;
         }
-        on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         on.send(LockSql.UNDO_NESTED, (error, yes) -> {
-            on.inTime();
+            on.inTime(limit);
             withdraw();
             then.run();
         });
@@ -180,6 +181,11 @@ final class JoinedAcquire extends Acquire {
         root.lane().leave(section);
         leaveTurns();
         parent.abandon(this);
+    }
+
+    /** What the server was asked for, beside what the surrounding holds had. */
+    List<LockKey> missing() {
+        return missing;
     }
 
     void leaveTurns() {

@@ -2,10 +2,17 @@ package io.r2lock;
 
 import io.r2dbc.spi.Connection;
 import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A hold inside another one's transaction. Its end gives up its turn among its siblings; what it locked stays locked until
- * the transaction ends, and so its commit and its release are the same.
+ * the transaction ends, and so its commit and its release are the same, but for one thing: SQL of the work may have freed the
+ * lock, by rolling back to a savepoint that is older, and then the end is no success.
+ *
+ * <pre>
+ *   HELD ──▶ COMMITTED ── a statement may have freed it ──▶ asks the server ──▶ ended, or lost
+ *     └────▶ RELEASED ──▶ ended
+ * </pre>
  */
 final class JoinedHold extends Hold {
 
@@ -17,12 +24,14 @@ final class JoinedHold extends Hold {
 
     private final JoinedAcquire own;
     private final Hold parent;
+    private final int freeingBefore;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
     JoinedHold(JoinedAcquire acquire, Hold parent) {
         super(acquire);
         this.own = acquire;
         this.parent = parent;
+        this.freeingBefore = parent.root().lane().freeing();
     }
 
     @Override
@@ -56,9 +65,49 @@ final class JoinedHold extends Hold {
             return false;
         }
         endChildren();
+        if (commit && !own.missing().isEmpty() && root().lane().freeing() != freeingBefore) {
+            verify();
+        } else {
+            conclude(null);
+        }
+        return true;
+    }
+
+    private void verify() {
+        Lane lane = root().lane();
+        Waiter alone = lane.place(LockMode.EXCLUSIVE, this::ask);
+        lane.section(alone, () -> ask(alone));
+    }
+
+    private void ask(Waiter alone) {
+        LockConnection on = root().lockConnection();
+        // the lane's rule: entered first, the hold looked at after
+        if (!root().isLive() || !on.isUsable()) {
+            root().lane().leave(alone);
+            conclude(lost("the surrounding hold ended first", null));
+            return;
+        }
+        long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        on.ask(LockSql.isHeld(own.missing(), mode()), (error, yes) -> {
+            on.inTime(limit);
+            root().lane().leave(alone);
+            conclude(yes && error == null ? null : failure(error));
+        });
+    }
+
+    /** A transaction that has failed before is for the surrounding hold to tell: its COMMIT will be refused. */
+    private @Nullable Throwable failure(@Nullable Throwable error) {
+        if (error == null) {
+            return lost("a statement of the work itself freed it, by rolling back to an older savepoint say", null);
+        }
+        return SqlStates.isConnectionGone(SqlStates.of(error))
+                ? lost("the connection of the surrounding hold is gone", error)
+                : null;
+    }
+
+    private void conclude(@Nullable Throwable error) {
         parent.abandon(own);
         own.leaveTurns();
-        ended(null);
-        return true;
+        ended(error);
     }
 }

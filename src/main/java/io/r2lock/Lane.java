@@ -4,6 +4,7 @@ import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -24,6 +25,7 @@ final class Lane {
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
     private final Queue<LaneTicket> abandoned = new ConcurrentLinkedQueue<>();
+    private final AtomicInteger freeing = new AtomicInteger();
     private volatile boolean used;
 
     /** Where the end of the transaction stands, alone. */
@@ -55,6 +57,25 @@ final class Lane {
 
     void leave(Waiter place) {
         gates.leave(place);
+    }
+
+    /** A statement of the user's was sent that may have freed what was locked inside the transaction. */
+    void mayHaveFreed() {
+        freeing.incrementAndGet();
+    }
+
+    /** How many statements so far may have freed something; it may wrap around. */
+    int freeing() {
+        return freeing.get();
+    }
+
+    /** Waits for what is on the wire, alone, for a question in the middle of the transaction. */
+    void section(Waiter alone, Runnable question) {
+        // results that the work left unread would be waited for in vain
+        unread.forEach(UnreadResult::drain);
+        if (enter(alone)) {
+            question.run();
+        }
     }
 
     void runs(LaneTicket statement) {

@@ -184,6 +184,10 @@ final class LaneStream<T> extends Flux<T> {
 
         @Override
         public void onError(Throwable error) {
+            if (SqlStates.endsConnection(error)) {
+                // first, so that the work is told of the loss and not of what came of it
+                stream.ticket.connectionGone(error);
+            }
             stream.ticket.leave(this);
             refuse(error);
         }

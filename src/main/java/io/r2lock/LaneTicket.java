@@ -7,6 +7,7 @@ import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.regex.Pattern;
 
 /**
  * One user statement in the {@link Lane}: its results are streams of their own, and all that it has open count as one place.
@@ -16,14 +17,33 @@ import java.util.concurrent.ConcurrentLinkedQueue;
  */
 final class LaneTicket {
 
+    private static final Pattern FREES =
+            Pattern.compile("\\b(?:rollback|abort|commit|prepare)\\b", Pattern.CASE_INSENSITIVE);
+    private static final Pattern END = Pattern.compile("\\bend\\b", Pattern.CASE_INSENSITIVE);
+
+    /** Beside it END is most likely no command; what would end the whole transaction shows in its status all the same. */
+    private static final Pattern CASE = Pattern.compile("\\bcase\\b", Pattern.CASE_INSENSITIVE);
+
     private final TransactionHold hold;
     private final Set<LaneStream.Reader<?>> readers = ConcurrentHashMap.newKeySet();
     private final Queue<LaneStream.Reader<?>> abandoned = new ConcurrentLinkedQueue<>();
     private final List<Waiter> places = new ArrayList<>(1);
+    private final boolean mayFree;
     private int inside;
 
-    LaneTicket(TransactionHold hold) {
+    /** {@code mayFree}: the statement may free what was locked inside the transaction. */
+    LaneTicket(TransactionHold hold, boolean mayFree) {
         this.hold = hold;
+        this.mayFree = mayFree;
+    }
+
+    /**
+     * Only commands that end a transaction or a part of it free its locks, and their names cannot be written in another way. A
+     * word of a text or a name that looks like one costs a question to the server, no more.
+     */
+    static boolean mayFree(String sql) {
+        return FREES.matcher(sql).find()
+                || (END.matcher(sql).find() && !CASE.matcher(sql).find());
     }
 
     /** Starts the reader when the lane lets it in, at once if the statement is in there already. */
@@ -56,11 +76,16 @@ final class LaneTicket {
 
     /** In the lane first, the hold looked at after: whoever ends the hold does the opposite. */
     private void start(LaneStream.Reader<?> reader) {
+        LockConnection connection = hold.lockConnection();
+        if (hold.isLive() && connection.isUsable() && !connection.isInTransaction()) {
+            // the next one would commit by itself, without the lock
+            hold.lose("a statement of the work itself ended the lock's transaction, and with it the lock", null);
+        }
         if (hold.isLive()) {
             reader.start();
         } else {
             leave(reader);
-            reader.refuse(hold.lost("it has ended; its connection runs no more statements"));
+            reader.refuse(hold.lost("it has ended; its connection runs no more statements", null));
         }
     }
 
@@ -90,7 +115,7 @@ final class LaneTicket {
 
     /** The hold has ended. */
     void lost() {
-        abandoned.forEach(reader -> reader.lost(hold.lost("it ended while a statement ran on its connection")));
+        abandoned.forEach(reader -> reader.lost(hold.lost("it ended while a statement ran on its connection", null)));
     }
 
     /** A result that is on its way already. */
@@ -106,5 +131,13 @@ final class LaneTicket {
     /** User statements leave things in the session. */
     void marksConnection() {
         hold.lockConnection().forUser();
+        if (mayFree) {
+            hold.lane().mayHaveFreed();
+        }
+    }
+
+    /** The statement met a connection that is gone, or one that is in doubt. */
+    void connectionGone(Throwable error) {
+        hold.lose("a statement of the work found its connection gone: " + error.getMessage(), error);
     }
 }

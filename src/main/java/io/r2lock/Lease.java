@@ -31,6 +31,7 @@ final class Lease {
     /** Gives the connection back; the pool may hand it to the next borrower before this returns. */
     void giveBack() {
         if (back.compareAndSet(false, true)) {
+            connection().letGo();
             owner.takeBack(slot, settled);
         }
     }

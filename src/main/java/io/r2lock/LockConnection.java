@@ -1,9 +1,12 @@
 package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
+import io.r2dbc.spi.Wrapped;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
@@ -36,13 +39,30 @@ final class LockConnection {
         }
     }
 
-    /** What the set-up statement read. */
-    record Facts(int pid, String encoding, Limits limits) {}
+    /**
+     * What was learned when it was opened.
+     *
+     * @param backendStart in microseconds since 1970, or 0 where the server does not show it
+     * @param pooled the backend may be another one in each transaction
+     */
+    record Facts(int pid, long backendStart, String encoding, Limits limits, boolean pooled) {}
+
+    /** Who relies on the transaction that the connection's backend is in. */
+    interface Holder {
+        /** The backend, the connection or the transaction is gone; may be told more than once, and from any thread. */
+        void lose(String why);
+
+        /** Whether the transaction that the backend is in has to stay the same. */
+        default boolean inTransaction() {
+            return false;
+        }
+    }
 
     private final PostgresqlConnection wire;
     private final Facts facts;
-    private final String clean;
+    private final Supplier<String> clean;
     private final Scheduler clock;
+    private final Warnings warnings;
     private final int generation;
     private final AtomicBoolean closing = new AtomicBoolean();
     private final Sinks.Empty<Void> closed = Sinks.empty();
@@ -58,14 +78,60 @@ final class LockConnection {
 
     private volatile Runnable overdue = LockConnection::tellNobody;
 
-    LockConnection(PostgresqlConnection wire, Facts facts, String clean, Scheduler clock, int generation) {
+    private volatile @Nullable Holder holder;
+
+    /** As the last statement that read it said; behind a pooler each transaction has another one. */
+    private volatile int pid;
+
+    LockConnection(PostgresqlConnection wire, Facts facts, Supplier<String> clean, Warnings warnings, int generation) {
         this.wire = wire;
         this.facts = facts;
+        this.pid = facts.pid();
         this.clean = clean;
-        this.clock = clock;
+        this.clock = warnings.clock();
+        this.warnings = warnings;
         this.generation = generation;
         // the only sign of a connection that closes while idle, and it costs no statement
-        wire.getNotifications().subscribe(ignored -> {}, error -> usable = false, () -> usable = false);
+        wire.getNotifications().subscribe(ignored -> {}, error -> hasClosed(), this::hasClosed);
+    }
+
+    private void hasClosed() {
+        usable = false;
+        Holder relies = holder;
+        if (relies != null) {
+            // elsewhere, because the holder's own code runs then, which may block this event loop
+            Opening.THREADS.schedule(() -> relies.lose("its connection closed"));
+        }
+    }
+
+    /** From now on the borrower is told when the transaction is lost, which may be at once. */
+    void heldBy(Holder relies) {
+        holder = relies;
+        if (!usable) {
+            relies.lose("its connection closed");
+        }
+    }
+
+    /** For a wait: closing the connection answers it. What is told late must not hit who has the connection by then. */
+    void closeWhenLost() {
+        heldBy(new Holder() {
+            @Override
+            public void lose(String why) {
+                if (holder == this) {
+                    close();
+                }
+            }
+        });
+    }
+
+    /** Nobody relies on it any more; the borrower's last call. */
+    void letGo() {
+        holder = null;
+    }
+
+    @Nullable
+    Holder holder() {
+        return holder;
     }
 
     private static void tellNobody() {
@@ -73,7 +139,21 @@ final class LockConnection {
     }
 
     int pid() {
-        return facts.pid();
+        return pid;
+    }
+
+    /** Its event loop, where the driver tells: since 1.0.7. */
+    static @Nullable Scheduler loopOf(PostgresqlConnection wire) {
+        return wire instanceof Wrapped<?> wrapper ? wrapper.unwrap(Scheduler.class) : null;
+    }
+
+    /** The pid does not tell which backend will run the next transaction. */
+    boolean isPooled() {
+        return facts.pooled();
+    }
+
+    long backendStart() {
+        return facts.backendStart();
     }
 
     String encoding() {
@@ -112,14 +192,27 @@ final class LockConnection {
         Exchange.send(wire, sql, listener);
     }
 
+    /** As {@link #ask}, for statements that say beside which backend it was. */
+    void askWithPid(String sql, Exchange.Listener listener) {
+        Exchange.ask(wire, sql, number -> pid = number, listener);
+    }
+
     void ask(String sql, Exchange.Listener listener) {
         Exchange.ask(wire, sql, listener);
     }
 
-    /** COMMIT by the driver: a raw one of a failed transaction would answer ROLLBACK without an error. */
-    void commit(Exchange.Listener listener) {
+    /**
+     * COMMIT by the driver: a raw one of a failed transaction would answer ROLLBACK without an error.
+     *
+     * <p>After user statements {@code check} goes first, in a message of its own but without waiting for its answer: when it
+     * fails the transaction has failed, and COMMIT is answered by ROLLBACK.
+     */
+    void commit(Supplier<String> check, Exchange.Listener checked, Exchange.Listener committed) {
         mustEndWithin(COMMIT_DEADLINE_SECONDS, LockConnection::tellNobody);
-        Exchange.run(wire.commitTransaction(), whenInTime(listener));
+        if (dirty) {
+            Exchange.send(wire, check.get(), checked);
+        }
+        Exchange.run(wire.commitTransaction(), whenInTime(committed));
         cleanIfDirty();
     }
 
@@ -143,9 +236,16 @@ final class LockConnection {
     }
 
     /** From now on {@link #closeIfOverdue} closes the connection after so long, which ends whatever is in flight. */
-    void mustEndWithin(long seconds, Runnable whenOverdue) {
+    long mustEndWithin(long seconds, Runnable whenOverdue) {
+        long limit = clock.now(TimeUnit.NANOSECONDS) + TimeUnit.SECONDS.toNanos(seconds);
         overdue = whenOverdue;
-        overdueAt.set(clock.now(TimeUnit.NANOSECONDS) + TimeUnit.SECONDS.toNanos(seconds));
+        overdueAt.set(limit);
+        return limit;
+    }
+
+    /** What had this limit has ended; a later limit, of something else, stays. */
+    void inTime(long limit) {
+        overdueAt.compareAndSet(limit, NONE);
     }
 
     void inTime() {
@@ -155,10 +255,9 @@ final class LockConnection {
     void closeIfOverdue(long now) {
         long limit = overdueAt.get();
         if (limit != NONE && now - limit > 0 && overdueAt.compareAndSet(limit, NONE)) {
-            LOG.warn(
-                    "Backend {} did not answer within its deadline. Its connection is closed, which ends its transaction and"
-                            + " its locks as soon as the server notices. Check the server and the network to it.",
-                    pid());
+            warnings.warn(
+                    "Backend " + pid() + " did not answer within its deadline. Its connection is closed, which ends its"
+                            + " transaction and its locks as soon as the server notices. Check the server and the network to it.");
             close();
             overdue.run();
         }
@@ -198,7 +297,11 @@ final class LockConnection {
             return;
         }
         dirty = false;
-        Exchange.send(wire, clean, (error, yes) -> {
+        String statements = clean.get();
+        if (statements.isEmpty()) {
+            return;
+        }
+        Exchange.send(wire, statements, (error, yes) -> {
             if (error != null && usable) {
                 LOG.debug("Cleaning the connection of backend {} failed; it is closed", pid(), error);
                 close();

@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import java.time.Duration;
+import java.util.Collection;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -163,6 +164,11 @@ final class LockConnections {
     void ended() {
         demand.decrementAndGet();
         decideImpatient();
+    }
+
+    /** Those that are open, lent or idle. */
+    Collection<LockConnection> open() {
+        return open;
     }
 
     /** Closes connections whose server has not answered in time; called once a second. */

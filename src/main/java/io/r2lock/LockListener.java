@@ -19,4 +19,26 @@ public interface LockListener {
      * @param age how long it has lasted so far
      */
     default void longHold(List<LockKey> keys, LockMode mode, Duration age) {}
+
+    /**
+     * A hold was lost: its backend or connection is gone, or its own SQL has freed the lock; told once for each hold that has a
+     * transaction of its own.
+     *
+     * @param keys the keys of the hold
+     * @param mode the mode of the hold
+     * @param age how long it had lasted
+     * @param why what is known of the reason, a sentence for people
+     */
+    default void lost(List<LockKey> keys, LockMode mode, Duration age, String why) {}
+
+    /**
+     * Guarded work went on after its hold had been lost or had expired: it gave another signal, though it had been cancelled.
+     * Whatever it does since is not protected by the lock. Told once for each hold, and only when the signal came a second or
+     * more after the cancel.
+     *
+     * @param keys the keys of the hold
+     * @param mode the mode of the hold
+     * @param since how long after its cancel the work gave the signal
+     */
+    default void cancelIgnored(List<LockKey> keys, LockMode mode, Duration since) {}
 }

@@ -22,6 +22,7 @@ import reactor.core.publisher.Mono;
  *
  * <p><b>Errors</b>, beside those of the work, which pass through untouched: {@link LockNotAvailableException},
  * {@link LockTimeoutException}, {@link LockDeadlockException}, {@link LockServerException}, {@link LockLostException},
+ * {@link LockHoldExpiredException},
  * {@link CommitOutcomeUnknownException}, {@link LocksClosedException}; and {@link IllegalStateException} where a request
  * inside a hold asks for the impossible (exclusive inside shared, {@link #requireNew()} of a key that its own chain holds).
  *
@@ -72,6 +73,19 @@ public interface LockRequest {
      * @return a new request
      */
     LockRequest requireNew();
+
+    /**
+     * Bounds the hold: work that is not done by then is cancelled and rolled back. The time counts from the grant to the end of
+     * the work; a COMMIT that has begun is not cut short.
+     *
+     * <p>For {@link #acquire()}, {@link HeldLock#lost()} tells. A nested hold that expires ends its own work only: its keys stay
+     * locked until the surrounding hold ends, and a statement of it that is running runs on, because cancelling it would fail
+     * the transaction that they share.
+     *
+     * @param hold more than zero, at most 24 days; smaller than a millisecond counts as one
+     * @return a new request, whose work errors with {@link LockHoldExpiredException} when the time is over
+     */
+    LockRequest holdAtMost(Duration hold);
 
     /**
      * Runs a {@code Mono} under the lock.

@@ -10,6 +10,7 @@ import org.jspecify.annotations.Nullable;
  * @param keys in canonical order, distinct
  * @param maxWait {@code null}: for ever
  * @param skipIfBusy with {@code noWait}: busy completes empty
+ * @param maxHold {@code null}: no bound
  */
 record LockSpec(
         List<LockKey> keys,
@@ -17,18 +18,23 @@ record LockSpec(
         @Nullable Duration maxWait,
         boolean noWait,
         boolean skipIfBusy,
-        boolean requireNew) {
+        boolean requireNew,
+        @Nullable Duration maxHold) {
 
     LockSpec waiting(@Nullable Duration atMost) {
-        return new LockSpec(keys, mode, atMost, false, false, requireNew);
+        return new LockSpec(keys, mode, atMost, false, false, requireNew, maxHold);
     }
 
     LockSpec notWaiting(boolean skip) {
-        return new LockSpec(keys, mode, null, true, skip, requireNew);
+        return new LockSpec(keys, mode, null, true, skip, requireNew, maxHold);
     }
 
     LockSpec asNew() {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, true);
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, true, maxHold);
+    }
+
+    LockSpec heldAtMost(Duration hold) {
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, requireNew, hold);
     }
 
     /** Whether the failure is the one that {@code skipIfBusy} asked to be nothing. */

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.util.Collection;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -49,20 +50,45 @@ final class LockSql {
      */
     static final String SESSION_LOCKS =
             "SELECT string_agg(concat(objsubid,CASE mode WHEN 'ExclusiveLock' THEN 'x' ELSE 's' END,"
-                    + "(classid::int8<<32)|objid::int8),',') FROM pg_locks"
+                    + "(classid::int8<<32)|objid::int8),',') FROM pg_catalog.pg_locks"
                     + " WHERE locktype='advisory' AND granted AND pid=pg_backend_pid()";
 
     private LockSql() {}
 
-    /** Reads what r2lock must know of a new connection (pid, encoding, the role's own limits), and sets it up. */
+    /** What r2lock must know of a new connection; the text of the settings that follow it, if any, comes in further columns. */
+    private static final String FACTS = "SELECT pg_backend_pid(),current_setting('server_encoding'),"
+            + "current_setting('lock_timeout'),current_setting('statement_timeout'),pg_is_in_recovery(),"
+            + "(SELECT " + micros("backend_start") + " FROM pg_stat_get_activity(pg_backend_pid()))";
+
+    /** What {@link ServerCheck} asks first. */
+    static final String CHECK_FACTS = "SELECT pg_backend_pid(),pg_is_in_recovery(),current_setting('server_version'),"
+            + "current_setting('server_encoding'),current_setting('max_locks_per_transaction')::bigint"
+            + "*(current_setting('max_connections')::bigint+current_setting('max_prepared_transactions')::bigint)";
+
+    /** The backend's pid, and whether it got the key, until the end of the transaction. */
+    static String check(LockKey key) {
+        return number(new StringBuilder("SELECT pg_backend_pid(),pg_try_advisory_xact_lock("), key)
+                .append(')')
+                .toString();
+    }
+
+    static String checkInTransaction(LockKey key) {
+        return "BEGIN;" + check(key);
+    }
+
+    /** Reads what r2lock must know of a new connection, and sets it up; one column a setting, in their order. */
     static String setUp(Map<String, String> settings) {
-        return "SELECT pg_backend_pid(),current_setting('server_encoding'),current_setting('lock_timeout'),"
-                + "current_setting('statement_timeout')," + applied(settings);
+        return settings.isEmpty() ? FACTS : FACTS + "," + applied(settings);
+    }
+
+    /** Sets a connection up without reading anything; one column a setting. */
+    static String apply(Map<String, String> settings) {
+        return "SELECT " + applied(settings);
     }
 
     /** Removes what user statements may have left in the session, and sets the connection up again. */
     static String clean(Map<String, String> settings) {
-        return CLEAN + ";SELECT " + applied(settings);
+        return settings.isEmpty() ? CLEAN : CLEAN + ";SELECT " + applied(settings);
     }
 
     /** A setting that this server does not know is left out; {@code CASE} keeps {@code set_config} from running for it. */
@@ -78,6 +104,54 @@ final class LockSql {
                 .collect(Collectors.joining(","));
     }
 
+    private static String micros(String column) {
+        return "(extract(epoch FROM " + column + ")*1000000)::bigint";
+    }
+
+    /**
+     * One heartbeat: whether the server is a standby, and of each backend that lives when it and its transaction began, as
+     * {@code pid:backend_start:xact_start} with nothing for what cannot be seen.
+     *
+     * <p>A role that {@code ALTER ROLE … SET role} changes at login may not see the times of its own backends; without that role
+     * it may. The limits of the role are not for this statement.
+     */
+    static String heartbeat(Collection<Integer> pids) {
+        String list = pids.stream().map(String::valueOf).collect(Collectors.joining(","));
+        return "SET LOCAL role=none;SET LOCAL statement_timeout=0;SELECT pg_is_in_recovery(),coalesce(string_agg(pid||':'||"
+                + "CASE WHEN state='disabled' THEN ':' ELSE coalesce(" + micros("backend_start")
+                + "::text,'')||':'||coalesce("
+                + micros("xact_start") + "::text,'') END,','),'') FROM pg_stat_get_activity(NULL) WHERE pid=ANY('{"
+                + list
+                + "}')";
+    }
+
+    /** Whether this transaction's backend still holds the keys: one row, {@code true} or {@code false}. */
+    static String isHeld(Collection<LockKey> keys, LockMode mode) {
+        return "SELECT " + countHeld(keys, mode) + "=" + keys.size();
+    }
+
+    /** Fails with {@link SqlStates#isLockGone} unless this transaction's backend still holds the keys. */
+    static String mustBeHeld(Collection<LockKey> keys, LockMode mode) {
+        return "SELECT 1/(" + countHeld(keys, mode) + "=" + keys.size() + ")::int";
+    }
+
+    private static String countHeld(Collection<LockKey> keys, LockMode mode) {
+        StringBuilder sql = new StringBuilder(320)
+                .append(
+                        "(SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype='advisory' AND pid=pg_backend_pid() AND granted AND mode='")
+                .append(mode == LockMode.EXCLUSIVE ? "ExclusiveLock" : "ShareLock")
+                .append("' AND (classid::bigint,objid::bigint,objsubid) IN (");
+        String separator = "";
+        for (LockKey key : keys) {
+            long value = key.value();
+            sql.append(separator).append('(');
+            sql.append((value >>> 32) & 0xffffffffL).append(',').append(value & 0xffffffffL);
+            sql.append(',').append(key.isPair() ? 2 : 1).append(')');
+            separator = ",";
+        }
+        return sql.append("))").toString();
+    }
+
     /** Newer than the oldest server that is supported. */
     private static boolean isOptional(String setting) {
         return setting.equals("transaction_timeout");
@@ -89,14 +163,18 @@ final class LockSql {
                 : "E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'";
     }
 
-    /** BEGIN and the locks; waits on the server at most {@code limitMillis} for each key, 0 for ever. */
-    static String lock(List<LockKey> keys, LockMode mode, long limitMillis, LockConnection.Limits limits) {
+    /**
+     * BEGIN and the locks; waits on the server at most {@code limitMillis} for each key, 0 for ever. {@code withPid}: the rows
+     * begin with that of the backend.
+     */
+    static String lock(
+            List<LockKey> keys, LockMode mode, long limitMillis, LockConnection.Limits limits, boolean withPid) {
         StringBuilder sql = new StringBuilder(160).append(BEGIN);
         boolean limited = limitMillis != 0 || !limits.areOff();
         if (limited) {
             setLimits(sql, limitMillis);
         }
-        take(sql, keys, mode);
+        take(sql, keys, mode, withPid);
         if (limited) {
             sql.append(";SET LOCAL lock_timeout=").append(quoted(limits.lockTimeout()));
             sql.append(";SET LOCAL statement_timeout=").append(quoted(limits.statementTimeout()));
@@ -105,8 +183,9 @@ final class LockSql {
     }
 
     /** BEGIN and one row that says for each key whether it was free. */
-    static String tryLock(List<LockKey> keys, LockMode mode) {
-        return attempt(new StringBuilder(160).append(BEGIN), keys, mode);
+    static String tryLock(List<LockKey> keys, LockMode mode, boolean withPid) {
+        String sql = attempt(new StringBuilder(160).append(BEGIN), keys, mode);
+        return withPid ? sql + ";SELECT pg_backend_pid()" : sql;
     }
 
     /** As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. */
@@ -114,7 +193,7 @@ final class LockSql {
         StringBuilder sql =
                 new StringBuilder(512).append("SAVEPOINT r2lock_nested;").append(SAVE_LIMITS);
         setLimits(sql, limitMillis);
-        take(sql, keys, mode);
+        take(sql, keys, mode, false);
         return sql.append(RESTORE_LIMITS).append(';').append(KEEP_NESTED).toString();
     }
 
@@ -127,9 +206,9 @@ final class LockSql {
         sql.append("SET LOCAL lock_timeout=").append(lockMillis).append(";SET LOCAL statement_timeout=0;");
     }
 
-    private static void take(StringBuilder sql, List<LockKey> keys, LockMode mode) {
-        String call =
-                mode == LockMode.EXCLUSIVE ? "SELECT pg_advisory_xact_lock(" : "SELECT pg_advisory_xact_lock_shared(";
+    private static void take(StringBuilder sql, List<LockKey> keys, LockMode mode, boolean withPid) {
+        String call = (withPid ? "SELECT pg_backend_pid()," : "SELECT ")
+                + (mode == LockMode.EXCLUSIVE ? "pg_advisory_xact_lock(" : "pg_advisory_xact_lock_shared(");
         for (int i = 0; i < keys.size(); i++) {
             sql.append(i == 0 ? "" : ";").append(call);
             number(sql, keys.get(i)).append(')');

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2dbc.postgresql.api.PostgresqlException;
 import io.r2dbc.spi.R2dbcException;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
@@ -15,11 +16,16 @@ final class SqlStates {
     private static final String LOCK_NOT_AVAILABLE = "55P03";
     private static final String DEADLOCK_DETECTED = "40P01";
 
+    /** How {@link LockSql#mustBeHeld} fails on purpose. */
+    private static final String DIVISION_BY_ZERO = "22012";
+
     /** Of the lock table: the shared memory that a server sets aside for locks is used up. */
     private static final String OUT_OF_MEMORY = "53200";
 
     /** idle_in_transaction_session_timeout and transaction_timeout. */
     private static final Set<String> ENDS_SESSION = Set.of("25P03", "25P04");
+
+    private static final Set<String> ENDS_CONNECTION = Set.of("FATAL", "PANIC");
 
     private SqlStates() {}
 
@@ -37,6 +43,30 @@ final class SqlStates {
 
     static boolean isOutOfLocks(@Nullable String state) {
         return OUT_OF_MEMORY.equals(state);
+    }
+
+    /**
+     * An error of a user's statement that is one of the connection. Code in the server may raise any SQLSTATE, a foreign server's
+     * 08006 say; what ends the connection it calls fatal. An error of the driver's own has no severity.
+     */
+    static boolean endsConnection(Throwable error) {
+        String state = of(error);
+        if (state == null) {
+            return false;
+        }
+        String severity = error instanceof PostgresqlException reported
+                ? reported.getErrorDetails().getSeverityNonLocalized()
+                : null;
+        return severity == null ? isConnectionGone(state) : ENDS_CONNECTION.contains(severity);
+    }
+
+    /** The server has answered that it will not, and goes on to serve the connection. */
+    static boolean isRefusal(Throwable error) {
+        return !isConnectionGone(of(error));
+    }
+
+    static boolean isLockGone(@Nullable String state) {
+        return DIVISION_BY_ZERO.equals(state);
     }
 
     /**

@@ -108,8 +108,12 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         }
         boolean ask = attempt != Attempt.WAIT;
         String sql = ask
-                ? LockSql.tryLock(spec.keys(), spec.mode())
-                : LockSql.lock(spec.keys(), spec.mode(), waited.limitMillis(), on.limits());
+                ? LockSql.tryLock(spec.keys(), spec.mode(), on.isPooled())
+                : LockSql.lock(spec.keys(), spec.mode(), waited.limitMillis(), on.limits(), on.isPooled());
+        if (!ask) {
+            // a wait has no deadline of its own: only the heartbeat can tell that nobody is there to answer
+            on.closeWhenLost();
+        }
         if (!lock(on, sql, ask)) {
             attemptEnded();
             taken.giveBack();
@@ -158,11 +162,22 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     }
 
     @Override
+    void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
+        if (on.isPooled()) {
+            on.askWithPid(sql, listener);
+        } else {
+            super.send(on, sql, ask, listener);
+        }
+    }
+
+    @Override
     void granted() {
         attemptEnded();
         lease().settle();
         gates.prove();
-        deliver(new TransactionHold(this, lease()));
+        TransactionHold hold = new TransactionHold(this, lease());
+        connection().heldBy(hold);
+        deliver(hold);
     }
 
     @Override

@@ -21,8 +21,11 @@ import org.jspecify.annotations.Nullable;
  * <p>Whoever moves it away from {@code HELD} ends it, in this order: what runs inside it is ended; the connection's lane is
  * entered alone, so that nothing of it is on the wire any more; COMMIT or ROLLBACK; the connection goes back to the pool; the
  * gates pass on; the outcome is told. A connection that is not surely clean is closed instead.
+ *
+ * <p>A loss is an end by {@code ROLLING_BACK} without a word to the server: the connection is closed first, because the server
+ * may not answer, and the work is cancelled before the gates pass on. In {@code COMMITTING} a loss that is told comes too late: the COMMIT's own result wins.
  */
-final class TransactionHold extends Hold {
+final class TransactionHold extends Hold implements LockConnection.Holder {
 
     private enum State {
         HELD,
@@ -36,6 +39,7 @@ final class TransactionHold extends Hold {
     private final Lane lane = new Lane(this);
     private final HeldConnection view;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
+    private volatile boolean lockGone;
 
     /** What nested requests took: it stays locked until this transaction ends, whenever their own holds do. */
     private final Set<LockKey> nestedKeys = ConcurrentHashMap.newKeySet();
@@ -108,24 +112,76 @@ final class TransactionHold extends Hold {
         return true;
     }
 
+    @Override
+    public boolean inTransaction() {
+        return true;
+    }
+
+    @Override
+    public void lose(String why) {
+        lose(why, null);
+    }
+
+    /** A statement of the work met a connection that is gone. */
+    void lose(String why, @Nullable Throwable cause) {
+        LockLostException lost = lost(why, cause);
+        if (!isOpen() || !endsBecause(lost)) {
+            return;
+        }
+        if (!state.compareAndSet(State.HELD, State.ROLLING_BACK)) {
+            // a commit or a release that came first has the last word
+            endedOtherwise(lost);
+            return;
+        }
+        // before the work is told, whose own code may block
+        connection.close();
+        client.lost(this, why);
+        tellWorker(lost);
+        endChildren();
+        lane.cancelAndClose(this::sendRollback);
+    }
+
     private void sendCommit() {
         if (!connection.isUsable()) {
             connection.close();
-            finish(lost("its connection closed, or a statement of the work was left unread, before COMMIT; nothing was"
-                    + " committed"));
+            finishLost("its connection closed, or a statement of the work was left unread, before COMMIT; nothing was"
+                    + " committed");
         } else if (!connection.isInTransaction()) {
-            connection.rollback((error, yes) ->
-                    finish(lost("a statement of the work itself ended the lock's transaction, and with it the lock")));
+            connection.rollback((error, yes) -> {
+                if (error != null) {
+                    connection.close();
+                }
+                finishLost("a statement of the work itself ended the lock's transaction, and with it the lock");
+            });
         } else {
-            connection.commit((error, yes) -> finish(error == null ? null : commitFailure(error)));
+            connection.commit(
+                    () -> LockSql.mustBeHeld(spec.keys(), spec.mode()),
+                    (error, yes) -> lockGone = error != null && SqlStates.isLockGone(SqlStates.of(error)),
+                    (error, yes) -> committed(error));
         }
     }
 
-    /** Where the server has answered, its error is the caller's; the transaction status says whether it has. */
-    private Throwable commitFailure(Throwable error) {
-        if (connection.isUsable() && !connection.isInTransaction()) {
-            return error;
+    private void committed(@Nullable Throwable error) {
+        if (error == null) {
+            finish(null);
+        } else if (!connection.isUsable() || connection.isInTransaction()) {
+            finish(outcomeUnknown(error));
+        } else if (lockGone) {
+            finishLost(
+                    "a statement of the work itself freed the lock, by COMMIT AND CHAIN say; what it wrote since was rolled"
+                            + " back");
+        } else {
+            // the server has answered, so its error is the caller's
+            finish(error);
         }
+    }
+
+    private void finishLost(String why) {
+        client.lost(this, why);
+        finish(lost(why, null));
+    }
+
+    private Throwable outcomeUnknown(Throwable error) {
         connection.close();
         return new CommitOutcomeUnknownException(
                 "Unknown whether COMMIT succeeded: the connection broke, or the deadline of "

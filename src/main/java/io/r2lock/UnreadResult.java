@@ -56,6 +56,6 @@ final class UnreadResult {
     }
 
     AdvisoryLockException lost() {
-        return hold.lost("it ended before a result of its connection was read");
+        return hold.lost("it ended before a result of its connection was read", null);
     }
 }

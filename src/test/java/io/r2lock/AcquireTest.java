@@ -47,7 +47,7 @@ class AcquireTest {
                 Schedulers.parallel(),
                 sql -> Mono.just(false),
                 () -> Mono.fromRunnable(cancelRequests::incrementAndGet));
-        LockSpec spec = new LockSpec(List.of(KEY), LockMode.EXCLUSIVE, null, true, false, false);
+        LockSpec spec = new LockSpec(List.of(KEY), LockMode.EXCLUSIVE, null, true, false, false, null);
         Acquire attempt = new StoppedWhenRefused(client, spec);
 
         client.begin(attempt);

@@ -93,6 +93,19 @@ class BadInputTest {
     }
 
     @Test
+    void holds() {
+        LockRequest request = locks.exclusive(KEY);
+        Duration absurd = Duration.ofSeconds(Long.MAX_VALUE);
+        Duration justTooLong = Duration.ofDays(24).plusNanos(1);
+        for (Duration hold : List.of(Duration.ZERO, Duration.ofMillis(-1), justTooLong, absurd)) {
+            refused(() -> request.holdAtMost(hold), "hold must be", "24 days", "was " + hold);
+        }
+        refused(() -> request.holdAtMost(null), "hold must not be null");
+        assertThat(request.holdAtMost(Duration.ofNanos(1))).isNotNull();
+        assertThat(request.holdAtMost(Duration.ofDays(24))).isNotNull();
+    }
+
+    @Test
     void durationsOfTheBuilder() {
         Duration absurd = Duration.ofSeconds(Long.MAX_VALUE);
         Duration negative = Duration.ofMillis(-1);

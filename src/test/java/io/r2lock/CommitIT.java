@@ -23,6 +23,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.slf4j.event.Level;
 import reactor.core.Disposable;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
@@ -135,6 +136,7 @@ class CommitIT {
     @ParameterizedTest
     @ValueSource(strings = {"commit", "rollback", "end", "abort"})
     void transactionEndedByTheWorkItself_isALoss_andNoValue(String end) {
+        residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks");
         int pid = pid();
         assertThatThrownBy(() -> locks.exclusive(A)
                         .guard(hold -> run(hold.connection(), end).thenReturn("value"))

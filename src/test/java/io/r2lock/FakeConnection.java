@@ -53,7 +53,32 @@ final class FakeConnection {
 
     /** A client over such connections. */
     static DefaultAdvisoryLocks client(IntFunction<Mono<LockConnection>> opener, int maxConnections) {
-        return new DefaultAdvisoryLocks(opener, options(Schedulers.parallel(), maxConnections));
+        return new DefaultAdvisoryLocks(source(opener), options(Schedulers.parallel(), maxConnections));
+    }
+
+    /** Lock connections only: heartbeats find no server, and nothing lasts so long here that it matters. */
+    static ConnectionSource source(IntFunction<Mono<LockConnection>> opener) {
+        return new ConnectionSource() {
+            @Override
+            public Mono<LockConnection> open(int generation) {
+                return opener.apply(generation);
+            }
+
+            @Override
+            public Mono<PostgresqlConnection> openForHeartbeat() {
+                return Mono.error(new IllegalStateException("no server"));
+            }
+
+            @Override
+            public Mono<SelfCheck> selfCheck(LockKey probe) {
+                return Mono.error(new IllegalStateException("no server"));
+            }
+
+            @Override
+            public void close() {
+                // nothing is kept
+            }
+        };
     }
 
     static ClientOptions options(Scheduler clock, int maxConnections) {
@@ -65,7 +90,11 @@ final class FakeConnection {
                 Duration.ofSeconds(1),
                 Duration.ZERO,
                 Integer.MAX_VALUE,
-                Map.of(),
+                new ConnectionSettings("test", Map.of()),
+                Duration.ofSeconds(2),
+                Duration.ofSeconds(3),
+                clock,
+                new Warnings(clock),
                 null,
                 new LockListener() {});
     }
@@ -81,8 +110,8 @@ final class FakeConnection {
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
-        LockConnection.Facts facts = new LockConnection.Facts(1, "UTF8", new LockConnection.Limits("0", "0"));
-        return new LockConnection(wire, facts, "clean", clock, 0);
+        LockConnection.Facts facts = new LockConnection.Facts(1, 0, "UTF8", new LockConnection.Limits("0", "0"), false);
+        return new LockConnection(wire, facts, () -> "clean", new Warnings(clock), 0);
     }
 
     private PostgresqlStatement statement(String sql) {

@@ -34,6 +34,8 @@ class HouseRulesTest {
                         "AdvisoryLocks",
                         "LockRequest",
                         "HeldLock",
+                        "SelfCheck",
+                        "LockHoldExpiredException",
                         "LockKey",
                         "LockMode",
                         "LockListener",

@@ -46,7 +46,7 @@ class StalledNetworkIT {
 
     @BeforeEach
     void watchTheLog() {
-        residue.allowLog(Level.WARN, "io.r2lock.LockConnection");
+        residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks");
         log.start();
         logger().addAppender(log);
     }

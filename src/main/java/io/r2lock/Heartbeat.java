@@ -1,0 +1,245 @@
+package io.r2lock;
+
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.Map;
+import java.util.TreeSet;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
+import reactor.core.Disposable;
+import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
+import reactor.core.scheduler.Schedulers;
+
+/**
+ * Asks the server, once a period and for all holds together, whether the backends that hold locks still live, each in the
+ * transaction that it was in; and tells those whose backend does not, or of whom nothing has been heard for too long.
+ *
+ * <p>For each held connection there is a {@link Sight}: <em>confirmed</em> at its grant, and whenever an answer says so, as of the
+ * instant at which the question was sent. Invariant: a hold was confirmed at most {@code heartbeat + heartbeatDeadline} ago, else it
+ * is told that it is lost. So a hold learns of a silent network within that time, however the two fall together.
+ *
+ * <p>Silence has to be the server's. Time in which this process did not run (a suspended machine, a long garbage collection)
+ * does not count. A question that is not answered in a third of the deadline is asked again over a new connection, which the driver
+ * opens on the next of its event loops: so neither a broken heartbeat connection nor user code that blocks its event loop makes
+ * anybody lose anything. The driver offers no way to give one connection an event loop of its own; where user code blocks
+ * <em>all</em> of them nothing can be heard. Then a hold whose own loop is blocked, so that its work could not go on either, is
+ * believed in {@link #STALL_FACTOR} times as long.
+ *
+ * <p>All state belongs to one thread, which runs no user code. Who is lost is told on another.
+ */
+final class Heartbeat {
+
+    /** How often silence is looked at, in each period. */
+    private static final int LOOKS = 20;
+
+    private static final long LONGEST_LOOK_MILLIS = 100;
+
+    /** A look that comes so much late, or a quarter of the patience, means that this process has not run. */
+    private static final long PAUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+    /**
+     * How much longer a hold is believed in while silence says little: no event loop can read an answer, or a busy pooler has no
+     * backend to spare for the question, though it keeps the hold's.
+     */
+    static final int STALL_FACTOR = 10;
+
+    private final Supplier<Collection<LockConnection>> connections;
+    private final Scheduler scheduler;
+    private final boolean ownsScheduler;
+    private final Disposable looks;
+    private final long period;
+    private final long patience;
+    private final long lookNanos;
+    private final long pause;
+
+    private final Map<LockConnection, Sight> sights = new HashMap<>();
+    private final Pulses pulses;
+    private long askedAt;
+    private long lookedAt;
+
+    /** What is known of the holder of one connection. */
+    private static final class Sight {
+
+        final LockConnection.Holder holder;
+        final long seenAt;
+        long confirmedAt;
+        long backendStart;
+        long transactionStart;
+
+        private boolean forgiven;
+
+        /** The event loop of its own connection has run something since the last question. */
+        volatile boolean loopRan = true;
+
+        Sight(LockConnection.Holder holder, long seenAt, long confirmedAt, long backendStart) {
+            this.holder = holder;
+            this.seenAt = seenAt;
+            this.confirmedAt = confirmedAt;
+            this.backendStart = backendStart;
+        }
+
+        /** Once until it is confirmed again: a process that pauses again and again is as good as one that does not hear. */
+        void forgive(long gap) {
+            if (!forgiven) {
+                forgiven = true;
+                confirmedAt += gap;
+            }
+        }
+
+        void confirm(long asked) {
+            forgiven = false;
+            confirmedAt = Math.max(confirmedAt, asked);
+        }
+    }
+
+    /** {@code connections}: those that are open, whether somebody relies on them or not. */
+    Heartbeat(ConnectionSource source, Supplier<Collection<LockConnection>> connections, ClientOptions options) {
+        this.connections = connections;
+        Scheduler given = options.heartbeatClock();
+        this.ownsScheduler = given == null;
+        this.scheduler = given == null ? Schedulers.newSingle("r2lock-heartbeat", true) : given;
+        this.period = options.heartbeat().toNanos();
+        this.patience = options.heartbeat().plus(options.heartbeatDeadline()).toNanos();
+        this.pulses =
+                new Pulses(source, scheduler, options.heartbeatDeadline().dividedBy(3), this::question, this::answered);
+        this.lookedAt = now();
+        this.askedAt = lookedAt - period;
+        long look =
+                Math.max(1, Math.min(LONGEST_LOOK_MILLIS, options.heartbeat().toMillis() / LOOKS));
+        this.pause = Math.min(PAUSE_NANOS, patience / 4);
+        this.lookNanos = TimeUnit.MILLISECONDS.toNanos(look);
+        this.looks = scheduler.schedulePeriodically(this::look, look, look, TimeUnit.MILLISECONDS);
+    }
+
+    private long now() {
+        return scheduler.now(TimeUnit.NANOSECONDS);
+    }
+
+    private void look() {
+        long now = now();
+        forgivePause(now);
+        lookAtHolders(now);
+        if (sights.isEmpty()) {
+            return;
+        }
+        // half a look early, or a look that comes a little early would leave it to the next
+        if (now - askedAt >= period - lookNanos / 2) {
+            askedAt = now;
+            pulses.ask(now);
+            sights.forEach(Heartbeat::pingLoop);
+        }
+        pulses.hedge(now);
+        judgeSilence(now);
+    }
+
+    private void forgivePause(long now) {
+        long gap = now - lookedAt;
+        lookedAt = now;
+        if (gap > pause) {
+            sights.values().forEach(sight -> sight.forgive(gap));
+            pulses.shift(gap);
+            askedAt = now - period;
+        }
+    }
+
+    private void lookAtHolders(long now) {
+        sights.entrySet().removeIf(entry -> entry.getKey().holder() != entry.getValue().holder);
+        for (LockConnection connection : connections.get()) {
+            LockConnection.Holder holder = connection.holder();
+            // which backend a wait behind a pooler has, is not known before it ends
+            if (holder != null && (holder.inTransaction() || !connection.isPooled())) {
+                // granted since the last look
+                sights.computeIfAbsent(
+                        connection, unseen -> new Sight(holder, now, now - lookNanos, connection.backendStart()));
+            }
+        }
+    }
+
+    private static void pingLoop(LockConnection connection, Sight sight) {
+        Scheduler loop = LockConnection.loopOf(connection.wire());
+        sight.loopRan = loop == null;
+        Pulse.ping(loop, () -> sight.loopRan = true);
+    }
+
+    /** One for all, or {@code null} when there is nobody to ask for. */
+    private @Nullable String question() {
+        if (sights.isEmpty()) {
+            return null;
+        }
+        TreeSet<Integer> pids = new TreeSet<>();
+        sights.keySet().forEach(connection -> pids.add(connection.pid()));
+        return LockSql.heartbeat(pids);
+    }
+
+    private void answered(long asked, Pulse.Answer answer) {
+        for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
+            Map.Entry<LockConnection, Sight> entry = all.next();
+            String lost = judge(entry.getKey(), entry.getValue(), answer, asked);
+            if (lost != null) {
+                all.remove();
+                tell(entry.getValue(), lost);
+            }
+        }
+    }
+
+    /** Why it is lost, or {@code null}. Who became a holder after the question was sent is not judged by its answer. */
+    private static @Nullable String judge(LockConnection connection, Sight sight, Pulse.Answer answer, long asked) {
+        if (sight.seenAt - asked > 0) {
+            return null;
+        }
+        if (answer.standby()) {
+            return "the server is a standby now, and another one grants locks";
+        }
+        Pulse.Backend backend = answer.backends().get(connection.pid());
+        if (backend == null) {
+            return "its backend " + connection.pid() + " is gone from the server";
+        }
+        if (backend.start() != 0 && sight.backendStart != 0 && backend.start() != sight.backendStart) {
+            return "its backend is gone from the server, and another one has its pid " + connection.pid();
+        }
+        boolean inOther = backend.transactionStart() == 0
+                || (sight.transactionStart != 0 && backend.transactionStart() != sight.transactionStart);
+        if (sight.holder.inTransaction() && backend.start() != 0 && inOther) {
+            return "its transaction has ended, which freed it; SQL of the work did that, or somebody else on its connection";
+        }
+        sight.confirm(asked);
+        sight.backendStart = backend.start() == 0 ? sight.backendStart : backend.start();
+        sight.transactionStart = backend.start() == 0 ? sight.transactionStart : backend.transactionStart();
+        return null;
+    }
+
+    private void judgeSilence(long now) {
+        // the next look would come too late, and the work has to be told, too
+        boolean stalled = pulses.areStalled();
+        for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
+            Map.Entry<LockConnection, Sight> entry = all.next();
+            Sight sight = entry.getValue();
+            boolean doubtful = (stalled && !sight.loopRan) || entry.getKey().isPooled();
+            long limit = (doubtful ? STALL_FACTOR * patience : patience) - 2 * lookNanos;
+            if (now - sight.confirmedAt >= limit) {
+                all.remove();
+                tell(
+                        sight,
+                        "the server has not answered for " + TimeUnit.NANOSECONDS.toMillis(now - sight.confirmedAt)
+                                + " ms, so it may give the lock to another process soon");
+            }
+        }
+    }
+
+    /** Elsewhere, because the holder's own code runs then, which may block. */
+    private static void tell(Sight sight, String why) {
+        Opening.THREADS.schedule(() -> sight.holder.lose(why));
+    }
+
+    Mono<Void> close() {
+        return pulses.close().doFinally(signal -> {
+            looks.dispose();
+            if (ownsScheduler) {
+                scheduler.dispose();
+            }
+        });
+    }
+}
