@@ -22,6 +22,11 @@ final class Await {
         }
     }
 
+    /** Lets this time pass. */
+    static void rest(Duration time) {
+        value(() -> false, over -> over, time);
+    }
+
     /** The first value that is good, or the last one that was seen in that time. */
     static <T> T value(Supplier<T> source, Predicate<? super T> good, Duration patience) {
         long deadline = System.nanoTime() + patience.toNanos();

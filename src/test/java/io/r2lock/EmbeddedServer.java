@@ -11,6 +11,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -66,6 +67,18 @@ final class EmbeddedServer implements AutoCloseable {
         } catch (IOException e) {
             throw new UncheckedIOException("PostgreSQL " + major + " did not start", e);
         }
+    }
+
+    /** Starts a server that also listens to a network. */
+    static EmbeddedServer start(CuttableNetwork network) {
+        String client = "host all all " + network.range() + " trust\n";
+        return start(NEWEST, Map.of("listen_addresses", "localhost," + network.serverHost()), data -> {
+            try {
+                Files.writeString(data.resolve("pg_hba.conf"), client, StandardOpenOption.APPEND);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        });
     }
 
     private static PgBinaryResolver binaries(int major) {

@@ -75,6 +75,11 @@ final class TestServer implements AutoCloseable {
         return embedded(EmbeddedServer.start(major, serverSettings, data -> {}), null, false);
     }
 
+    /** A server of the caller's own that can also be reached from inside a network. */
+    static TestServer ownOn(CuttableNetwork network) {
+        return embedded(EmbeddedServer.start(network), null, false);
+    }
+
     /** A server of the caller's own whose {@link #configuration()} goes over TLS, verified, with a SCRAM password. */
     static TestServer ownWithTls(int major) {
         TestCertificate certificate = TestCertificate.create();
