@@ -138,6 +138,23 @@ class RoundTripIT {
     }
 
     @Test
+    void checkBeforeCommit_travelsWithIt_andThatOfANestedHold_onlyWhereSqlMayHaveFreedIt() {
+        server.execute("drop table if exists round_trips", "create table round_trips (id int)");
+        DefaultAdvisoryLocks locks = client("postgres");
+        String insert = "insert into round_trips values (1)";
+        assertRoundTrips(3, locks.exclusive(A, B, C).guard((HeldLock hold) -> execute(hold, insert)));
+        assertRoundTrips(
+                4,
+                locks.exclusive(A)
+                        .guard((HeldLock outer) -> locks.exclusive(B).guard((HeldLock hold) -> execute(hold, insert))));
+        assertRoundTrips(
+                5,
+                locks.exclusive(A)
+                        .guard((HeldLock outer) ->
+                                locks.exclusive(B).guard((HeldLock hold) -> execute(hold, "select 'rollback'"))));
+    }
+
+    @Test
     void statementThatFails_costsNoMoreThanOneThatDoesNot() {
         DefaultAdvisoryLocks locks = client("postgres");
         int connections = proxy.connections();

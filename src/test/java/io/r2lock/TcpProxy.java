@@ -10,7 +10,6 @@ import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelInitializer;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.EventLoop;
-import io.netty.channel.IoHandlerFactory;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.epoll.Epoll;
 import io.netty.channel.epoll.EpollIoHandler;
@@ -30,6 +29,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -47,10 +47,14 @@ final class TcpProxy implements AutoCloseable {
 
     private final InetSocketAddress target;
     private final MultiThreadIoEventLoopGroup group = new MultiThreadIoEventLoopGroup(
-            1, (ThreadFactory) task -> new Thread(task, "tcp-proxy"), EPOLL ? EpollIoHandler.newFactory() : nio());
+            1,
+            (ThreadFactory) task -> new Thread(task, "tcp-proxy"),
+            EPOLL ? EpollIoHandler.newFactory() : NioIoHandler.newFactory());
     private final EventLoop loop = group.next();
     private final Set<Direction> directions = ConcurrentHashMap.newKeySet();
     private final AtomicInteger accepted = new AtomicInteger();
+    private final AtomicLong forwarded = new AtomicLong();
+    private final AtomicLong cutAt = new AtomicLong(Long.MAX_VALUE);
     private volatile long delayNanos;
     private volatile boolean stalled;
     private @Nullable Channel listener;
@@ -113,6 +117,24 @@ final class TcpProxy implements AutoCloseable {
     /** Resets all connections, on both sides. */
     void reset() {
         await(loop.submit(() -> directions.forEach(Direction::reset)));
+    }
+
+    /** How many bytes have been forwarded since the start, in both directions together. */
+    long forwarded() {
+        return forwarded.get();
+    }
+
+    /**
+     * Resets a connection, on both sides, when exactly so many more bytes have been forwarded, in the middle of a segment if
+     * need be: the connection whose byte is the first that is too many. Once; may be called from any thread.
+     */
+    void cutAfter(long bytes) {
+        cutAt.set(forwarded.get() + bytes);
+    }
+
+    /** Whether what {@link #cutAfter} asked for has happened. */
+    boolean hasCut() {
+        return cutAt.get() == Long.MAX_VALUE;
     }
 
     /** Refuses new connections until {@link #accept()}; the open ones stay. */
@@ -182,10 +204,6 @@ final class TcpProxy implements AutoCloseable {
         }
     }
 
-    private static IoHandlerFactory nio() {
-        return NioIoHandler.newFactory();
-    }
-
     private static void await(Future<?> done) {
         done.syncUninterruptibly();
     }
@@ -242,9 +260,24 @@ final class TcpProxy implements AutoCloseable {
                     to.close();
                     end();
                 } else {
-                    to.writeAndFlush(first.bytes);
+                    forward(first.bytes);
                 }
             }
+        }
+
+        private void forward(ByteBuf bytes) {
+            long left = cutAt.get() - forwarded.get();
+            if (bytes.readableBytes() <= left) {
+                forwarded.addAndGet(bytes.readableBytes());
+                to.writeAndFlush(bytes);
+                return;
+            }
+            cutAt.set(Long.MAX_VALUE);
+            int last = (int) Math.max(0, left);
+            forwarded.addAndGet(last);
+            to.writeAndFlush(bytes.readRetainedSlice(last));
+            bytes.release();
+            reset();
         }
 
         void reset() {

@@ -102,6 +102,23 @@ class TcpProxyIT {
     }
 
     @Test
+    void cutAfter_forwardsExactlySoManyBytes_ofASegment() throws IOException {
+        try (Socket client = connect()) {
+            roundTrip(client, 1);
+            proxy.cutAfter(10 + 4);
+            client.getOutputStream().write(new byte[] {0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+            DataInputStream in = new DataInputStream(client.getInputStream());
+            byte[] back = new byte[4];
+            in.readFully(back);
+            assertThat(back).containsExactly(0, 1, 2, 3);
+            assertThatThrownBy(in::read).isInstanceOf(SocketException.class).hasMessageContaining("reset");
+            assertThat(proxy.hasCut()).isTrue();
+            assertThat(proxy.forwarded()).isEqualTo(2 + 14);
+            assertThat(proxy.open()).isZero();
+        }
+    }
+
+    @Test
     void refuse_keepsOpenConnections_andAcceptTakesNewOnesAtTheSamePort() throws IOException {
         int port = proxy.port();
         try (Socket client = connect()) {

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestFreedLockIT extends FreedLock {
+
+    OldestFreedLockIT() {
+        super(TestServer.oldest());
+    }
+}
