@@ -10,6 +10,7 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
+import reactor.core.Exceptions;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.util.function.Tuple2;
@@ -63,7 +64,8 @@ final class ConnectionOpener implements ConnectionSource {
 
     /** Side by side; the driver's connecting cannot be cancelled, so neither is when the other fails. */
     private Mono<Tuple2<PostgresqlConnection, PostgresqlConnection>> connectTwo(Opening<?> opening) {
-        return Mono.zipDelayError(opening.connect(factory), opening.connect(factory));
+        return Mono.zipDelayError(opening.connect(factory), opening.connect(factory))
+                .onErrorMap(both -> Exceptions.unwrapMultiple(both).get(0));
     }
 
     private void keep(Look look) {

@@ -71,14 +71,15 @@ final class Heartbeat {
 
         private boolean forgiven;
 
-        /** The event loop of its own connection has run something since the last question. */
-        volatile boolean loopRan = true;
+        /** The event loop of its own connection. */
+        final LoopPing loop;
 
-        Sight(LockConnection.Holder holder, long seenAt, long confirmedAt, long backendStart) {
+        Sight(LockConnection connection, LockConnection.Holder holder, long seenAt, long confirmedAt) {
             this.holder = holder;
+            this.loop = new LoopPing(LockConnection.loopOf(connection.wire()));
             this.seenAt = seenAt;
             this.confirmedAt = confirmedAt;
-            this.backendStart = backendStart;
+            this.backendStart = connection.backendStart();
         }
 
         /** Once until it is confirmed again: a process that pauses again and again is as good as one that does not hear. */
@@ -129,7 +130,6 @@ final class Heartbeat {
         if (now - askedAt >= period - lookNanos / 2) {
             askedAt = now;
             pulses.ask(now);
-            sights.forEach(Heartbeat::pingLoop);
         }
         pulses.hedge(now);
         judgeSilence(now);
@@ -152,16 +152,9 @@ final class Heartbeat {
             // which backend a wait behind a pooler has, is not known before it ends
             if (holder != null && (holder.inTransaction() || !connection.isPooled())) {
                 // granted since the last look
-                sights.computeIfAbsent(
-                        connection, unseen -> new Sight(holder, now, now - lookNanos, connection.backendStart()));
+                sights.computeIfAbsent(connection, unseen -> new Sight(connection, holder, now, now - lookNanos));
             }
         }
-    }
-
-    private static void pingLoop(LockConnection connection, Sight sight) {
-        Scheduler loop = LockConnection.loopOf(connection.wire());
-        sight.loopRan = loop == null;
-        Pulse.ping(loop, () -> sight.loopRan = true);
     }
 
     /** One for all, or {@code null} when there is nobody to ask for. */
@@ -213,11 +206,15 @@ final class Heartbeat {
 
     private void judgeSilence(long now) {
         // the next look would come too late, and the work has to be told, too
-        boolean stalled = pulses.areStalled();
+        boolean stalled = pulses.areStalled(now);
         for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
             Map.Entry<LockConnection, Sight> entry = all.next();
             Sight sight = entry.getValue();
-            boolean doubtful = (stalled && !sight.loopRan) || entry.getKey().isPooled();
+            if (now - sight.confirmedAt > patience / 2) {
+                sight.loop.look(now);
+            }
+            boolean doubtful = (stalled && sight.loop.isStalled(now, patience / 4))
+                    || entry.getKey().isPooled();
             long limit = (doubtful ? STALL_FACTOR * patience : patience) - 2 * lookNanos;
             if (now - sight.confirmedAt >= limit) {
                 all.remove();

@@ -4,14 +4,9 @@ import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.Row;
 import java.util.HashMap;
 import java.util.Map;
-import java.util.concurrent.RejectedExecutionException;
 import java.util.function.BiConsumer;
 import java.util.function.Consumer;
-import org.jspecify.annotations.Nullable;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 import reactor.core.publisher.Mono;
-import reactor.core.scheduler.Scheduler;
 
 /**
  * One connection that heartbeats go over: {@code IDLE ⇄ ASKING}, until it dies. Used by the heartbeat's thread alone, but for the answers,
@@ -28,21 +23,16 @@ final class Pulse {
     /** What the server says of those backends that live. */
     record Answer(boolean standby, Map<Integer, Backend> backends) {}
 
-    private static final Logger LOG = LoggerFactory.getLogger(Pulse.class);
-
     private final PostgresqlConnection wire;
     private final Listener listener;
-    private final @Nullable Scheduler loop;
+    private final LoopPing loop;
     private boolean asking;
     private long askedAt;
-
-    /** The event loop has run something since the last question was sent. */
-    private volatile boolean loopRan;
 
     Pulse(PostgresqlConnection wire, Listener listener) {
         this.wire = wire;
         this.listener = listener;
-        this.loop = LockConnection.loopOf(wire);
+        this.loop = new LoopPing(LockConnection.loopOf(wire));
         wire.getNotifications().subscribe(ignored -> {}, error -> die(), this::die);
     }
 
@@ -53,25 +43,12 @@ final class Pulse {
     void ask(String sql, long now) {
         asking = true;
         askedAt = now;
-        loopRan = false;
-        ping(loop, () -> loopRan = true);
         ServerCheck.ask(wire, sql, Pulse::answer)
                 .subscribe(answer -> listener.answered().accept(this, answer), error -> {
                     // the server may have refused the statement only, and would keep the connection
                     close().subscribe();
                     die();
                 });
-    }
-
-    /** Lets an event loop show that it runs; one that was shut down does not, and closes its connections. */
-    static void ping(@Nullable Scheduler loop, Runnable ran) {
-        if (loop != null) {
-            try {
-                loop.schedule(ran);
-            } catch (RejectedExecutionException shutDown) {
-                LOG.debug("An event loop of the driver was shut down", shutDown);
-            }
-        }
     }
 
     /** {@code pid:start:start,…} */
@@ -104,8 +81,14 @@ final class Pulse {
     }
 
     /** No answer can have been read, whatever the server sent: something else keeps the thread of this connection busy. */
-    boolean isStalled() {
-        return asking && loop != null && !loopRan;
+    boolean isStalled(long now, long nanos) {
+        return asking && loop.isStalled(now, nanos);
+    }
+
+    void look(long now) {
+        if (asking) {
+            loop.look(now);
+        }
     }
 
     Mono<Void> close() {

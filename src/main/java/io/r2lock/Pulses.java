@@ -90,6 +90,7 @@ final class Pulses {
 
     /** Opens one more connection where every answer is late. */
     void hedge(long now) {
+        pulses.forEach(pulse -> pulse.look(now));
         boolean late = pulses.stream().allMatch(pulse -> pulse.isAsking() && now - pulse.askedAt() > hedgeAfter);
         boolean first = pulses.isEmpty() && opening == 0;
         if (late && opening < MOST_OPENING && (first || now - openedAt > hedgeAfter)) {
@@ -106,8 +107,8 @@ final class Pulses {
     }
 
     /** Whether no answer can have been read, whatever the server sent. */
-    boolean areStalled() {
-        return !pulses.isEmpty() && pulses.stream().allMatch(Pulse::isStalled);
+    boolean areStalled(long now) {
+        return !pulses.isEmpty() && pulses.stream().allMatch(pulse -> pulse.isStalled(now, hedgeAfter));
     }
 
     private void open(long now) {
