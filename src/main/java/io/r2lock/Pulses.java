@@ -12,7 +12,6 @@ import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
-import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Sinks;
 import reactor.core.scheduler.Scheduler;
@@ -39,6 +38,7 @@ final class Pulses {
     private final List<Pulse> pulses = new ArrayList<>(1);
     private final Sinks.Empty<Void> ended = Sinks.empty();
     private int opening;
+    private int closing;
     private long openedAt;
     private boolean closed;
 
@@ -95,7 +95,7 @@ final class Pulses {
         boolean first = pulses.isEmpty() && opening == 0;
         if (late && opening < MOST_OPENING && (first || now - openedAt > hedgeAfter)) {
             if (pulses.size() > MOST_OPENING) {
-                pulses.remove(0).close().subscribe();
+                close(pulses.remove(0));
             }
             open(now);
         }
@@ -127,7 +127,7 @@ final class Pulses {
     private void opened(Pulse pulse) {
         opening--;
         if (closed) {
-            pulse.close().subscribe(nothing -> {}, error -> {}, () -> run(this::endIfIdle));
+            close(pulse);
             return;
         }
         pulses.add(pulse);
@@ -153,7 +153,7 @@ final class Pulses {
             Pulse pulse = all.next();
             if (pulse != from) {
                 all.remove();
-                pulse.close().subscribe();
+                close(pulse);
             }
         }
         answer.accept(from.askedAt(), said);
@@ -171,13 +171,25 @@ final class Pulses {
     private void startToClose() {
         closed = true;
         source.close();
-        List<Pulse> last = List.copyOf(pulses);
+        pulses.forEach(this::close);
         pulses.clear();
-        Flux.fromIterable(last).flatMap(Pulse::close).subscribe(nothing -> {}, error -> {}, () -> run(this::endIfIdle));
+        endIfIdle();
+    }
+
+    private void close(Pulse pulse) {
+        closing++;
+        pulse.close()
+                .subscribe(
+                        nothing -> {},
+                        error -> {},
+                        () -> run(() -> {
+                            closing--;
+                            endIfIdle();
+                        }));
     }
 
     private void endIfIdle() {
-        if (closed && opening == 0) {
+        if (closed && opening == 0 && closing == 0) {
             ended.tryEmitEmpty();
         }
     }

@@ -9,21 +9,17 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.slf4j.event.Level;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
-import reactor.netty.resources.LoopResources;
 
 /** What the heartbeat notices, what it costs, and above all what does not make it call anything lost. */
 class HeartbeatIT {
@@ -56,68 +52,6 @@ class HeartbeatIT {
                 .stream()
                 .map(row -> String.valueOf(row.get("seen")))
                 .toList();
-    }
-
-    /** A blocked loop and a long statement are awaited side by side: that takes its time. */
-    @Test
-    void longSqlAndBlockedEventLoops_loseNothing() {
-        LoopResources one = LoopResources.create("one-loop", 1, true);
-        LoopResources two = LoopResources.create("two-loops", 2, true);
-        try {
-            DefaultAdvisoryLocks sql = clients.open(server);
-            CompletableFuture<Void> query = sql.exclusive(LockKey.of(13_100))
-                    .guard((HeldLock hold) -> execute(hold, "select pg_sleep(20)"))
-                    .toFuture();
-            List<CompletableFuture<?>> calls = new ArrayList<>();
-            for (LoopResources loops : List.of(one, two)) {
-                DefaultAdvisoryLocks locks = clients.open(
-                        new PostgresqlConnectionFactory(
-                                server.configuration().loopResources(loops).build()),
-                        builder -> {});
-                calls.addAll(holdWhileALoopIsBlocked(locks, loops == one ? 13_200 : 13_300));
-            }
-            calls.add(query);
-            assertThat(Flux.fromIterable(calls)
-                            .concatMap(Mono::fromFuture)
-                            .then()
-                            .toFuture())
-                    .succeedsWithin(Duration.ofSeconds(40));
-        } finally {
-            one.dispose();
-            two.dispose();
-        }
-    }
-
-    /** Four holds of 12 s; the work of one blocks its event loop for 10 s of them. */
-    private static List<CompletableFuture<?>> holdWhileALoopIsBlocked(DefaultAdvisoryLocks locks, int firstKey) {
-        // a monitor, which BlockHound does not see
-        Object busy = new Object();
-        CountDownLatch taken = new CountDownLatch(1);
-        new Thread(() -> {
-                    synchronized (busy) {
-                        taken.countDown();
-                        Await.value(() -> false, done -> done, Duration.ofSeconds(10));
-                    }
-                })
-                .start();
-        Await.until("the monitor", () -> taken.getCount() == 0);
-        AtomicLong blocked = new AtomicLong();
-        List<CompletableFuture<?>> calls = new ArrayList<>();
-        for (int i = 0; i < 4; i++) {
-            boolean blocks = i == 3;
-            calls.add(locks.exclusive(LockKey.of(firstKey + i))
-                    .guard((HeldLock hold) -> Mono.delay(Duration.ofSeconds(12)).doOnSubscribe(subscription -> {
-                        long start = System.nanoTime();
-                        if (blocks) {
-                            synchronized (busy) {
-                                blocked.set(System.nanoTime() - start);
-                            }
-                        }
-                    }))
-                    .doOnSuccess(done -> assertThat(blocked).hasValueGreaterThan(8_000_000_000L))
-                    .toFuture());
-        }
-        return calls;
     }
 
     @Test

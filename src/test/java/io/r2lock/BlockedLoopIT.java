@@ -1,0 +1,151 @@
+package io.r2lock;
+
+import static io.r2lock.TestClients.PATIENCE;
+import static io.r2lock.TestClients.acquire;
+import static io.r2lock.TestClients.execute;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicLong;
+import org.junit.jupiter.api.Order;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+import org.slf4j.event.Level;
+import reactor.core.publisher.Flux;
+import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
+import reactor.netty.resources.LoopResources;
+
+/** User code that blocks event loops of the driver: nothing is lost by it, and what is lost is told all the same. */
+class BlockedLoopIT {
+
+    private final TestServer server = TestServer.newest();
+
+    @RegisterExtension
+    @Order(2)
+    final NoResidue residue = NoResidue.on(server);
+
+    @RegisterExtension
+    @Order(1)
+    final TestClients clients = new TestClients(residue);
+
+    /** A blocked loop and a long statement are awaited side by side: that takes its time. */
+    @Test
+    void longSqlAndBlockedEventLoops_loseNothing() {
+        LoopResources one = LoopResources.create("one-loop", 1, true);
+        LoopResources two = LoopResources.create("two-loops", 2, true);
+        try {
+            DefaultAdvisoryLocks sql = clients.open(server);
+            CompletableFuture<Void> query = sql.exclusive(LockKey.of(13_100))
+                    .guard((HeldLock hold) -> execute(hold, "select pg_sleep(20)"))
+                    .toFuture();
+            List<CompletableFuture<?>> calls = new ArrayList<>();
+            for (LoopResources loops : List.of(one, two)) {
+                DefaultAdvisoryLocks locks = clients.open(
+                        new PostgresqlConnectionFactory(
+                                server.configuration().loopResources(loops).build()),
+                        builder -> {});
+                calls.addAll(holdWhileALoopIsBlocked(locks, loops == one ? 13_200 : 13_300));
+            }
+            calls.add(query);
+            assertThat(Flux.fromIterable(calls)
+                            .concatMap(Mono::fromFuture)
+                            .then()
+                            .toFuture())
+                    .succeedsWithin(Duration.ofSeconds(40));
+        } finally {
+            one.dispose();
+            two.dispose();
+        }
+    }
+
+    /** Four holds of 12 s; the work of one blocks its event loop for 10 s of them. */
+    private static List<CompletableFuture<?>> holdWhileALoopIsBlocked(DefaultAdvisoryLocks locks, int firstKey) {
+        // a monitor, which BlockHound does not see
+        Object busy = new Object();
+        CountDownLatch taken = new CountDownLatch(1);
+        new Thread(() -> {
+                    synchronized (busy) {
+                        taken.countDown();
+                        Await.value(() -> false, done -> done, Duration.ofSeconds(10));
+                    }
+                })
+                .start();
+        Await.until("the monitor", () -> taken.getCount() == 0);
+        AtomicLong blocked = new AtomicLong();
+        List<CompletableFuture<?>> calls = new ArrayList<>();
+        for (int i = 0; i < 4; i++) {
+            boolean blocks = i == 3;
+            calls.add(locks.exclusive(LockKey.of(firstKey + i))
+                    .guard((HeldLock hold) -> Mono.delay(Duration.ofSeconds(12)).doOnSubscribe(subscription -> {
+                        long start = System.nanoTime();
+                        if (blocks) {
+                            synchronized (busy) {
+                                blocked.set(System.nanoTime() - start);
+                            }
+                        }
+                    }))
+                    .doOnSuccess(done -> assertThat(blocked).hasValueGreaterThan(8_000_000_000L))
+                    .toFuture());
+        }
+        return calls;
+    }
+
+    /** Where it is the heartbeat's own loop that is blocked, silence says nothing for that loop, and all for the others. */
+    @Test
+    void silentServer_isALossForHoldsOfOtherLoops_whileOneLoopIsBlocked() {
+        residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks");
+        LoopResources loops = LoopResources.create("two-loops", 2, true);
+        try (TcpProxy proxy = TcpProxy.to(server).start()) {
+            for (int blocked = 0; blocked < 2; blocked++) {
+                DefaultAdvisoryLocks locks = clients.open(
+                        new PostgresqlConnectionFactory(server.configuration()
+                                .host(proxy.host())
+                                .port(proxy.port())
+                                .loopResources(loops)
+                                .build()),
+                        builder -> builder.heartbeat(Duration.ofMillis(200)).heartbeatDeadline(Duration.ofSeconds(1)));
+                loseAllButThoseOfABlockedLoop(locks, proxy, blocked);
+                locks.close().block(PATIENCE);
+            }
+        } finally {
+            loops.dispose();
+        }
+    }
+
+    private static void loseAllButThoseOfABlockedLoop(DefaultAdvisoryLocks locks, TcpProxy proxy, int blocked) {
+        Map<Scheduler, List<HeldLock>> byLoop = new LinkedHashMap<>();
+        for (int i = 0; byLoop.size() < 2 || i < 4; i++) {
+            TransactionHold hold = (TransactionHold) acquire(locks.exclusive(LockKey.of(13_600 + i)));
+            Scheduler loop = LockConnection.loopOf(hold.lockConnection().wire());
+            byLoop.computeIfAbsent(Objects.requireNonNull(loop), other -> new ArrayList<>())
+                    .add(hold);
+        }
+        Mono.delay(Duration.ofMillis(500)).block();
+        Object busy = new Object();
+        List<Scheduler> loops = List.copyOf(byLoop.keySet());
+        synchronized (busy) {
+            loops.get(blocked).schedule(() -> {
+                synchronized (busy) {
+                    assertThat(busy).isNotNull();
+                }
+            });
+            proxy.stall();
+            long start = System.nanoTime();
+            for (HeldLock hold : Objects.requireNonNull(byLoop.get(loops.get(1 - blocked)))) {
+                assertThat(hold.lost().toFuture()).failsWithin(PATIENCE);
+            }
+            assertThat(TestClients.since(start)).isLessThan(Duration.ofMillis(1_500));
+        }
+        proxy.resume();
+        byLoop.values().forEach(holds -> holds.forEach(TestClients::release));
+    }
+}
