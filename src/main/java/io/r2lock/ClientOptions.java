@@ -11,7 +11,7 @@ import reactor.core.scheduler.Scheduler;
  * @param defaultWait {@code null}: for ever
  * @param maxWaiters {@link Integer#MAX_VALUE}: no bound
  * @param settings of the server, for each lock connection
- * @param heartbeatClock {@code null}: a thread of the heartbeat's own
+ * @param heartbeatClock {@code null}: the thread of the heartbeats
  */
 record ClientOptions(
         Scheduler clock,

@@ -32,6 +32,12 @@ import reactor.core.scheduler.Schedulers;
  */
 final class Heartbeat {
 
+    /**
+     * Of all clients together, which cost it microseconds. It is never shut down: an event loop that tells it something meanwhile
+     * would wait for a lock of the executor that is just ending.
+     */
+    private static final Scheduler THREAD = Schedulers.newSingle("r2lock-heartbeat", true);
+
     /** How often silence is looked at, in each period. */
     private static final int LOOKS = 20;
 
@@ -48,7 +54,6 @@ final class Heartbeat {
 
     private final Supplier<Collection<LockConnection>> connections;
     private final Scheduler scheduler;
-    private final boolean ownsScheduler;
     private final Disposable looks;
     private final long period;
     private final long patience;
@@ -100,8 +105,7 @@ final class Heartbeat {
     Heartbeat(ConnectionSource source, Supplier<Collection<LockConnection>> connections, ClientOptions options) {
         this.connections = connections;
         Scheduler given = options.heartbeatClock();
-        this.ownsScheduler = given == null;
-        this.scheduler = given == null ? Schedulers.newSingle("r2lock-heartbeat", true) : given;
+        this.scheduler = given == null ? THREAD : given;
         this.period = options.heartbeat().toNanos();
         this.patience = options.heartbeat().plus(options.heartbeatDeadline()).toNanos();
         this.pulses =
@@ -232,11 +236,6 @@ final class Heartbeat {
     }
 
     Mono<Void> close() {
-        return pulses.close().doFinally(signal -> {
-            looks.dispose();
-            if (ownsScheduler) {
-                scheduler.dispose();
-            }
-        });
+        return pulses.close().doFinally(signal -> looks.dispose());
     }
 }

@@ -5,7 +5,6 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
-import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiConsumer;
 import java.util.function.Supplier;
@@ -61,14 +60,8 @@ final class Pulses {
         this.openedAt = scheduler.now(TimeUnit.NANOSECONDS) - this.hedgeAfter;
     }
 
-    /** {@code false} after the end. */
-    boolean run(Runnable step) {
-        try {
-            scheduler.schedule(step);
-            return true;
-        } catch (RejectedExecutionException afterTheEnd) {
-            return false;
-        }
+    private void run(Runnable step) {
+        scheduler.schedule(step);
     }
 
     /** Asks, over a connection that owes no answer; the question of one that does is the hedge's business. */
@@ -119,9 +112,7 @@ final class Pulses {
 
     private void connected(PostgresqlConnection wire) {
         Pulse pulse = new Pulse(wire, listener);
-        if (!run(() -> opened(pulse))) {
-            pulse.close().subscribe();
-        }
+        run(() -> opened(pulse));
     }
 
     private void opened(Pulse pulse) {

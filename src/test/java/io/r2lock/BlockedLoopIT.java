@@ -122,22 +122,26 @@ class BlockedLoopIT {
     }
 
     private static void loseAllButThoseOfABlockedLoop(DefaultAdvisoryLocks locks, TcpProxy proxy, int blocked) {
-        Map<Scheduler, List<HeldLock>> byLoop = new LinkedHashMap<>();
+        Map<String, List<TransactionHold>> byLoop = new LinkedHashMap<>();
         for (int i = 0; byLoop.size() < 2 || i < 4; i++) {
             TransactionHold hold = (TransactionHold) acquire(locks.exclusive(LockKey.of(13_600 + i)));
-            Scheduler loop = LockConnection.loopOf(hold.lockConnection().wire());
-            byLoop.computeIfAbsent(Objects.requireNonNull(loop), other -> new ArrayList<>())
-                    .add(hold);
+            // each connection has a scheduler of its own, whichever loop that leads to
+            String thread = Objects.requireNonNull(
+                    Mono.fromSupplier(() -> Thread.currentThread().getName())
+                            .subscribeOn(loopOf(hold))
+                            .block(PATIENCE));
+            byLoop.computeIfAbsent(thread, other -> new ArrayList<>()).add(hold);
         }
         Mono.delay(Duration.ofMillis(500)).block();
         Object busy = new Object();
-        List<Scheduler> loops = List.copyOf(byLoop.keySet());
+        List<String> loops = List.copyOf(byLoop.keySet());
         synchronized (busy) {
-            loops.get(blocked).schedule(() -> {
-                synchronized (busy) {
-                    assertThat(busy).isNotNull();
-                }
-            });
+            loopOf(Objects.requireNonNull(byLoop.get(loops.get(blocked))).get(0))
+                    .schedule(() -> {
+                        synchronized (busy) {
+                            assertThat(busy).isNotNull();
+                        }
+                    });
             proxy.stall();
             long start = System.nanoTime();
             for (HeldLock hold : Objects.requireNonNull(byLoop.get(loops.get(1 - blocked)))) {
@@ -147,5 +151,10 @@ class BlockedLoopIT {
         }
         proxy.resume();
         byLoop.values().forEach(holds -> holds.forEach(TestClients::release));
+    }
+
+    private static Scheduler loopOf(TransactionHold hold) {
+        return Objects.requireNonNull(
+                LockConnection.loopOf(hold.lockConnection().wire()));
     }
 }
