@@ -13,6 +13,7 @@ import org.jspecify.annotations.Nullable;
 import reactor.core.Exceptions;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
 import reactor.util.function.Tuple2;
 
 /**
@@ -97,14 +98,14 @@ final class ConnectionOpener implements ConnectionSource {
     }
 
     @Override
-    public Mono<PostgresqlConnection> openForHeartbeat() {
+    public Mono<PostgresqlConnection> openForHeartbeat(Scheduler from) {
         return Opening.inTime(
                 options,
                 opening -> firstLook.flatMap(verdict -> {
                     PostgresqlConnection ready = spareForHeartbeat.getAndSet(null);
                     return ready != null
                             ? Mono.just(ready)
-                            : opening.connect(factory)
+                            : opening.connect(factory, from)
                                     .flatMap(wire -> setUp(wire, heartbeatSettings, verdict.transactionPooling())
                                             .thenReturn(wire));
                 }));

@@ -2,6 +2,7 @@ package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
 
 /** Where a client's connections come from. Nothing here is ever cancelled; everything ends in time. */
 interface ConnectionSource {
@@ -13,8 +14,13 @@ interface ConnectionSource {
      */
     Mono<LockConnection> open(int generation);
 
-    /** One connection for the {@link Heartbeat}. */
-    Mono<PostgresqlConnection> openForHeartbeat();
+    /**
+     * One connection for the {@link Heartbeat}.
+     *
+     * @param from where connecting begins: on one of the driver's event loops the connection will live on that loop, if the loops
+     *     are colocating, as they are by default
+     */
+    Mono<PostgresqlConnection> openForHeartbeat(Scheduler from);
 
     /** Looks at the server anew, over connections that are closed afterwards. */
     Mono<SelfCheck> selfCheck(LockKey probe);

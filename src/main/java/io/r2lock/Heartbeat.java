@@ -3,7 +3,9 @@ package io.r2lock;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeSet;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
@@ -22,11 +24,11 @@ import reactor.core.scheduler.Schedulers;
  * is told that it is lost. So a hold learns of a silent network within that time, however the two fall together.
  *
  * <p>Silence has to be the server's. Time in which this process did not run (a suspended machine, a long garbage collection)
- * does not count. A question that is not answered in a third of the deadline is asked again over a new connection, which the driver
- * opens on the next of its event loops: so neither a broken heartbeat connection nor user code that blocks its event loop makes
- * anybody lose anything. The driver offers no way to give one connection an event loop of its own; where user code blocks
- * <em>all</em> of them nothing can be heard. Then a hold whose own loop is blocked, so that its work could not go on either, is
- * believed in {@link #STALL_FACTOR} times as long.
+ * does not count. A question that is not answered in a third of the deadline is asked again over a new connection, on the event loop
+ * of a hold that is known to run: so neither a broken heartbeat connection nor user code that blocks its event loop makes anybody
+ * lose anything. The driver offers no way to give one connection an event loop of its own. Where user code blocks those of
+ * <em>all</em> holds nothing can be heard; a hold whose own loop is blocked, so that its work could not go on either, is believed in
+ * {@link #STALL_FACTOR} times as long then.
  *
  * <p>All state belongs to one thread, which runs no user code. Who is lost is told on another.
  */
@@ -62,6 +64,7 @@ final class Heartbeat {
 
     private final Map<LockConnection, Sight> sights = new HashMap<>();
     private final Pulses pulses;
+    private int hedges;
     private long askedAt;
     private long lookedAt;
 
@@ -135,8 +138,22 @@ final class Heartbeat {
             askedAt = now;
             pulses.ask(now);
         }
-        pulses.hedge(now);
+        // before they are looked at anew
+        Scheduler running = runningLoop();
+        if (pulses.areLate(now)) {
+            sights.values().forEach(sight -> sight.loop.look(now));
+        }
+        pulses.hedge(now, running);
         judgeSilence(now);
+    }
+
+    /** Of the holds, in turn: whoever can be told of a loss can be asked for, too. */
+    private @Nullable Scheduler runningLoop() {
+        List<Scheduler> running = sights.values().stream()
+                .map(sight -> sight.loop.running())
+                .filter(Objects::nonNull)
+                .toList();
+        return running.isEmpty() ? null : running.get(Math.floorMod(hedges++, running.size()));
     }
 
     private void forgivePause(long now) {
@@ -214,9 +231,6 @@ final class Heartbeat {
         for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
             Map.Entry<LockConnection, Sight> entry = all.next();
             Sight sight = entry.getValue();
-            if (now - sight.confirmedAt > patience / 2) {
-                sight.loop.look(now);
-            }
             boolean doubtful = (stalled && sight.loop.isStalled(now, patience / 4))
                     || entry.getKey().isPooled();
             long limit = (doubtful ? STALL_FACTOR * patience : patience) - 2 * lookNanos;

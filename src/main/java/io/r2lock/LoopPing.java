@@ -36,6 +36,12 @@ final class LoopPing {
         }
     }
 
+    /** The loop, if it has run since it was looked at last; {@code null} also before the first look. */
+    @Nullable
+    Scheduler running() {
+        return since != 0 && !pending ? loop : null;
+    }
+
     /** Something else has kept it busy for so long. */
     boolean isStalled(long now, long nanos) {
         return pending && now - since > nanos;

@@ -63,7 +63,11 @@ final class Opening<T> {
 
     /** Connects. The result is not shielded by itself: a step must not be cancelled by the one beside it. */
     Mono<PostgresqlConnection> connect(PostgresqlConnectionFactory factory) {
-        return Mono.defer(factory::create).subscribeOn(THREADS).doOnNext(this::owns);
+        return connect(factory, THREADS);
+    }
+
+    Mono<PostgresqlConnection> connect(PostgresqlConnectionFactory factory, Scheduler from) {
+        return Mono.defer(factory::create).subscribeOn(from).doOnNext(this::owns);
     }
 
     /** One more connection that is closed when this ends in vain. */

@@ -18,8 +18,9 @@ import reactor.core.scheduler.Scheduler;
 /**
  * The connections that heartbeats go over: one, as long as it answers.
  *
- * <p>A question that is not answered in time is asked again over a new connection, which the driver opens on the next of its event
- * loops. Whoever answers first stays, the others are closed. All state belongs to the heartbeat's thread.
+ * <p>A question that is not answered in time is asked again over a new connection. Which of its event loops the driver takes for that
+ * cannot be relied on (with an even number of loops it may be the same one each time), so it is opened from the loop of a hold,
+ * where one is known to run. Whoever answers first stays, the others are closed. All state belongs to the heartbeat's thread.
  */
 final class Pulses {
 
@@ -81,8 +82,13 @@ final class Pulses {
         }
     }
 
-    /** Opens one more connection where every answer is late. */
-    void hedge(long now) {
+    /** Whether no answer has come for so long that it is worth a look why. */
+    boolean areLate(long now) {
+        return pulses.stream().allMatch(pulse -> pulse.isAsking() && now - pulse.askedAt() > hedgeAfter / 2);
+    }
+
+    /** Opens one more connection where every answer is late, from an event loop that runs, if one is known. */
+    void hedge(long now, @Nullable Scheduler running) {
         pulses.forEach(pulse -> pulse.look(now));
         boolean late = pulses.stream().allMatch(pulse -> pulse.isAsking() && now - pulse.askedAt() > hedgeAfter);
         boolean first = pulses.isEmpty() && opening == 0;
@@ -90,7 +96,7 @@ final class Pulses {
             if (pulses.size() > MOST_OPENING) {
                 close(pulses.remove(0));
             }
-            open(now);
+            open(now, running == null ? Opening.THREADS : running);
         }
     }
 
@@ -104,10 +110,10 @@ final class Pulses {
         return !pulses.isEmpty() && pulses.stream().allMatch(pulse -> pulse.isStalled(now, hedgeAfter));
     }
 
-    private void open(long now) {
+    private void open(long now, Scheduler from) {
         openedAt = now;
         opening++;
-        source.openForHeartbeat().subscribe(this::connected, error -> run(() -> notOpened(error)));
+        source.openForHeartbeat(from).subscribe(this::connected, error -> run(() -> notOpened(error)));
     }
 
     private void connected(PostgresqlConnection wire) {

@@ -65,7 +65,7 @@ final class FakeConnection {
             }
 
             @Override
-            public Mono<PostgresqlConnection> openForHeartbeat() {
+            public Mono<PostgresqlConnection> openForHeartbeat(Scheduler from) {
                 return Mono.error(new IllegalStateException("no server"));
             }
 
