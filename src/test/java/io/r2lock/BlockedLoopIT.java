@@ -6,13 +6,15 @@ import static io.r2lock.TestClients.execute;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Queue;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BiConsumer;
@@ -23,6 +25,7 @@ import org.slf4j.event.Level;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Scheduler;
+import reactor.core.scheduler.Schedulers;
 import reactor.netty.resources.LoopResources;
 
 /** User code that blocks event loops of the driver: nothing is lost by it, and what is lost is told all the same. */
@@ -100,11 +103,11 @@ class BlockedLoopIT {
         return calls;
     }
 
-    /** Whichever loop is blocked, the heartbeat's among them: silence says nothing for that loop, and all for the others. */
+    /** Silence says nothing for the heartbeat's own loop, and all for the others. */
     @Test
     void silentServer_isALossForHoldsOfOtherLoops() {
         residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks");
-        withEachLoopBlocked((proxy, others) -> {
+        whileTheHeartbeatsLoopIsBlocked((proxy, others) -> {
             proxy.stall();
             long start = System.nanoTime();
             others.forEach(hold -> assertThat(hold.lost().toFuture()).failsWithin(PATIENCE));
@@ -113,8 +116,8 @@ class BlockedLoopIT {
     }
 
     @Test
-    void blockedLoop_losesNothing_whicheverItIs() {
-        withEachLoopBlocked((proxy, others) -> {
+    void blockedLoopOfTheHeartbeat_losesNothing() {
+        whileTheHeartbeatsLoopIsBlocked((proxy, others) -> {
             Mono<Void> anyLost =
                     Flux.merge(others.stream().map(HeldLock::lost).toList()).then();
             assertThat(anyLost.timeout(Duration.ofSeconds(3), Mono.error(new IllegalStateException("none")))
@@ -126,56 +129,100 @@ class BlockedLoopIT {
     }
 
     /** Tells the holds of the other loops. Three loops: with an even number the driver may use half of them only. */
-    private void withEachLoopBlocked(BiConsumer<TcpProxy, List<TransactionHold>> meanwhile) {
+    private void whileTheHeartbeatsLoopIsBlocked(BiConsumer<TcpProxy, List<TransactionHold>> meanwhile) {
         LoopResources loops = LoopResources.create("three-loops", 3, true);
         try (TcpProxy proxy = TcpProxy.to(server).start()) {
-            for (int blocked = 0; blocked < 3; blocked++) {
-                DefaultAdvisoryLocks locks = clients.open(
-                        new PostgresqlConnectionFactory(server.configuration()
-                                .host(proxy.host())
-                                .port(proxy.port())
-                                .loopResources(loops)
-                                .build()),
-                        builder -> builder.heartbeat(Duration.ofMillis(200)).heartbeatDeadline(Duration.ofSeconds(1)));
-                Map<String, List<TransactionHold>> byLoop = holdsOfThreeLoops(locks);
-                List<TransactionHold> others = new ArrayList<>();
-                String thread = byLoop.keySet().stream().sorted().toList().get(blocked);
-                byLoop.forEach((name, holds) -> others.addAll(name.equals(thread) ? List.of() : holds));
-                Object busy = new Object();
-                synchronized (busy) {
-                    loopOf(Objects.requireNonNull(byLoop.get(thread)).get(0)).schedule(() -> {
-                        synchronized (busy) {
-                            assertThat(busy).isNotNull();
-                        }
-                    });
-                    meanwhile.accept(proxy, others);
-                }
-                proxy.resume();
-                byLoop.values().forEach(holds -> holds.forEach(TestClients::release));
-                locks.close().block(PATIENCE);
+            Queue<PostgresqlConnection> heartbeats = new ConcurrentLinkedQueue<>();
+            DefaultAdvisoryLocks locks = client(
+                    new PostgresqlConnectionFactory(server.configuration()
+                            .host(proxy.host())
+                            .port(proxy.port())
+                            .loopResources(loops)
+                            .build()),
+                    heartbeats);
+            List<TransactionHold> holds = new ArrayList<>();
+            while (heartbeats.isEmpty() || onOtherLoops(holds, heartbeats).size() < 2) {
+                holds.add((TransactionHold) acquire(locks.exclusive(LockKey.of(13_600 + holds.size()))));
+                Await.until("the heartbeat", () -> !heartbeats.isEmpty());
             }
+            List<TransactionHold> others = onOtherLoops(holds, heartbeats);
+            Object busy = new Object();
+            synchronized (busy) {
+                loopOf(heartbeats.element()).schedule(() -> {
+                    synchronized (busy) {
+                        assertThat(busy).isNotNull();
+                    }
+                });
+                meanwhile.accept(proxy, others);
+            }
+            proxy.resume();
+            holds.forEach(TestClients::release);
+            locks.close().block(PATIENCE);
         } finally {
             loops.dispose();
         }
     }
 
-    private static Map<String, List<TransactionHold>> holdsOfThreeLoops(DefaultAdvisoryLocks locks) {
-        Map<String, List<TransactionHold>> byLoop = new HashMap<>();
-        for (int i = 0; byLoop.size() < 3; i++) {
-            TransactionHold hold = (TransactionHold) acquire(locks.exclusive(LockKey.of(13_600 + i)));
-            // each connection has a scheduler of its own, whichever loop that leads to
-            String thread = Objects.requireNonNull(
-                    Mono.fromSupplier(() -> Thread.currentThread().getName())
-                            .subscribeOn(loopOf(hold))
-                            .block(PATIENCE));
-            byLoop.computeIfAbsent(thread, other -> new ArrayList<>()).add(hold);
-        }
-        Await.value(() -> false, done -> done, Duration.ofMillis(500));
-        return byLoop;
+    private static DefaultAdvisoryLocks client(
+            PostgresqlConnectionFactory factory, Queue<PostgresqlConnection> heartbeats) {
+        Warnings warnings = new Warnings(Schedulers.parallel());
+        ClientOptions options = new ClientOptions(
+                Schedulers.parallel(),
+                10,
+                null,
+                Duration.ofSeconds(3),
+                Duration.ofSeconds(1),
+                Duration.ZERO,
+                Integer.MAX_VALUE,
+                new ConnectionSettings("r2lock", Map.of()),
+                Duration.ofMillis(200),
+                Duration.ofSeconds(1),
+                null,
+                warnings,
+                null,
+                new LockListener() {});
+        ConnectionOpener opener = new ConnectionOpener(factory, options);
+        ConnectionSource watched = new ConnectionSource() {
+            @Override
+            public Mono<LockConnection> open(int generation) {
+                return opener.open(generation);
+            }
+
+            @Override
+            public Mono<PostgresqlConnection> openForHeartbeat(Scheduler from) {
+                return opener.openForHeartbeat(from).doOnNext(heartbeats::add);
+            }
+
+            @Override
+            public Mono<SelfCheck> selfCheck(LockKey probe) {
+                return opener.selfCheck(probe);
+            }
+
+            @Override
+            public void close() {
+                opener.close();
+            }
+        };
+        return new DefaultAdvisoryLocks(watched, options);
     }
 
-    private static Scheduler loopOf(TransactionHold hold) {
+    private static List<TransactionHold> onOtherLoops(
+            List<TransactionHold> holds, Queue<PostgresqlConnection> heartbeats) {
+        String blocked = threadOf(heartbeats.element());
+        return holds.stream()
+                .filter(hold -> !threadOf(hold.lockConnection().wire()).equals(blocked))
+                .toList();
+    }
+
+    /** Each connection has a scheduler of its own, whichever loop that leads to. */
+    private static String threadOf(PostgresqlConnection wire) {
         return Objects.requireNonNull(
-                LockConnection.loopOf(hold.lockConnection().wire()));
+                Mono.fromSupplier(() -> Thread.currentThread().getName())
+                        .subscribeOn(loopOf(wire))
+                        .block(PATIENCE));
+    }
+
+    private static Scheduler loopOf(PostgresqlConnection wire) {
+        return Objects.requireNonNull(LockConnection.loopOf(wire));
     }
 }
