@@ -22,8 +22,7 @@ import reactor.core.scheduler.Scheduler;
  */
 public class AcquireStress {
 
-    private static final LockSpec SPEC =
-            new LockSpec(List.of(LockKey.of(1)), LockMode.EXCLUSIVE, null, false, false, false, null);
+    private static final LockSpec SPEC = LockSpec.of(List.of(LockKey.of(1)), LockMode.EXCLUSIVE, null);
     private static final Scheduler STOPPED_CLOCK = new StoppedClock();
     private static final DefaultAdvisoryLocks CLIENT = new DefaultAdvisoryLocks(
             FakeConnection.source(generation -> Mono.never()), FakeConnection.options(STOPPED_CLOCK, 2));
@@ -68,7 +67,7 @@ public class AcquireStress {
     }
 
     /** Counts instead of doing. */
-    private static final class Attempt extends Acquire {
+    private static final class Attempt extends StatementAcquire {
 
         final AtomicInteger grants = new AtomicInteger();
         final AtomicInteger undone = new AtomicInteger();

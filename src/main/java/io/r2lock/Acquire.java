@@ -1,7 +1,6 @@
 package io.r2lock;
 
 import java.time.Duration;
-import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import org.jspecify.annotations.Nullable;
@@ -21,18 +20,17 @@ import reactor.util.context.Context;
  *     └──────────┼─┴── again ── UNDOING ──▶ ENDED       the receiver has an error
  *                └── PAUSING ◀──┘
  *
- *   a stop in QUEUED, PAUSING or BORROWING ──▶ ENDED
+ *   a stop in QUEUED, PAUSING or BORROWING ──▶ ENDED, or STOPPING where something may be held already
  *   a stop in LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
  * </pre>
  *
  * <p>{@link #state} moves by compare-and-set only, so that of a grant, a cancel, a timeout and a close exactly one wins. Who
  * moves it away from one of the first three withdraws from there. A statement on its way is never abandoned: {@code STOPPING}
- * lasts until the server has answered and all is undone, and only then is anybody told. {@code LOCKING} begins just before the
- * statement is sent; a stop that comes in between leaves the CancelRequest to the sender, which {@link ServerCancel#sent} sees
- * to: the sender must not look at the state again, as the answer may have moved it on already.
+ * lasts until the server has answered and all is undone, and only then is anybody told.
  *
- * <p>The two kinds differ in where the connection comes from and in what undoing means: {@link TransactionAcquire} borrows one
- * and opens a transaction, {@link JoinedAcquire} uses that of the surrounding hold.
+ * <p>The kinds differ in where the connection comes from and in what undoing means: {@link TransactionAcquire} borrows one and
+ * opens a transaction, {@link JoinedAcquire} uses that of the surrounding hold, and {@link SessionAcquire} takes session locks on
+ * connections that are shared.
  */
 abstract class Acquire {
 
@@ -86,8 +84,6 @@ abstract class Acquire {
 
     final Waited waited;
     private final Disposable.Swap timer = Disposables.swap();
-    private volatile @Nullable ServerCancel cancel;
-    private volatile @Nullable LockConnection connection;
     private volatile @Nullable Hold hold;
 
     Acquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
@@ -101,16 +97,19 @@ abstract class Acquire {
     /** Begins to queue; called once. */
     abstract void begin();
 
-    /** Leaves the gates and the queue for a connection; called by who ended the attempt there. */
-    abstract void withdraw();
+    /**
+     * Whether a stop in one of the first three states leaves nothing to be undone on the server: then the state is ENDED after it,
+     * else STOPPING.
+     */
+    abstract boolean endsAtOnce();
 
-    /** The server has granted everything, and the state is GRANTED. */
-    abstract void granted();
+    /** A stop found it in one of the first three states. */
+    abstract void stoppedEarly(Stop reason);
 
-    /** The state is UNDOING: the key was busy, or {@code error} says what else. Undoes, then fails or starts again. */
-    abstract void refused(@Nullable Throwable error);
+    /** A stop found it LOCKING. */
+    abstract void interrupt();
 
-    /** The state is STOPPING and the connection is quiet: undoes, then calls {@link #stopped}. */
+    /** The state is STOPPING and nothing is on its way to the server: undoes, then calls {@link #stopped}. */
     abstract void undo();
 
     final void start() {
@@ -126,71 +125,18 @@ abstract class Acquire {
     /** Ends the attempt if it is not granted yet. */
     final void stop(Stop reason) {
         for (int now = state; now < GRANTED; now = state) {
-            int next = now <= BORROWING ? ENDED : reason.state;
+            int next = now <= BORROWING && endsAtOnce() ? ENDED : reason.state;
             if (!STATE.compareAndSet(this, now, next)) {
                 continue;
             }
             lap(now);
             if (now <= BORROWING) {
-                withdraw();
-                conclude(reason);
+                stoppedEarly(reason);
             } else if (now == LOCKING) {
-                cancel().begin();
+                interrupt();
             }
             return;
         }
-    }
-
-    /** Sends the lock's statement; {@code false} when a stop came first and nothing was sent. */
-    final boolean lock(LockConnection on, String sql, boolean ask) {
-        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo);
-        cancel = own;
-        connection = on;
-        if (ask) {
-            // never waits on the server, so that only a dead one takes long; set before a stop can set its own
-            on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
-        }
-        if (!advance(BORROWING, LOCKING)) {
-            on.inTime();
-            return false;
-        }
-        send(on, sql, ask, this::answered);
-        own.sent();
-        return true;
-    }
-
-    /** Sends the lock's statement; {@code ask}: it answers whether the keys were free. */
-    void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
-        if (ask) {
-            on.ask(sql, listener);
-        } else {
-            on.send(sql, listener);
-        }
-    }
-
-    private void answered(@Nullable Throwable error, boolean yes) {
-        // a connection whose cleaning failed, or that closed meanwhile, has granted nothing
-        if (error == null && yes && connection().isUsable()) {
-            if (advance(LOCKING, GRANTED)) {
-                connection().inTime();
-                granted();
-                return;
-            }
-        } else if (advance(LOCKING, UNDOING)) {
-            connection().inTime();
-            refused(error);
-            return;
-        }
-        cancel().answered();
-    }
-
-    private ServerCancel cancel() {
-        return Objects.requireNonNull(cancel);
-    }
-
-    /** The connection that the lock's statement was sent on. */
-    final LockConnection connection() {
-        return Objects.requireNonNull(connection);
     }
 
     /** Moves on; {@code false} when a stop came first. */
@@ -206,7 +152,7 @@ abstract class Acquire {
         switch (from) {
             case QUEUED -> waited.gatePassed();
             case BORROWING -> waited.connectionTaken();
-            case UNDOING, PAUSING -> waited.connectionGivenBack();
+            case LOCKING, UNDOING, PAUSING -> waited.connectionGivenBack();
             default -> {}
         }
     }
@@ -280,7 +226,7 @@ abstract class Acquire {
         }
     }
 
-    private void conclude(Stop reason) {
+    final void conclude(Stop reason) {
         finish();
         if (reason != Stop.CANCELLED) {
             tell(error(reason));
@@ -294,6 +240,11 @@ abstract class Acquire {
         } catch (Throwable thrown) {
             Operators.onErrorDropped(thrown, Context.empty());
         }
+    }
+
+    /** The error that a failed statement, or a connection that could not be opened, is to the caller. */
+    final AdvisoryLockException failure(Throwable error) {
+        return waited.failure(error, client.lockTable());
     }
 
     private AdvisoryLockException error(Stop reason) {

@@ -162,6 +162,15 @@ public interface AdvisoryLocks {
         /** Default of {@link #maxConnections(int)}. */
         int DEFAULT_MAX_CONNECTIONS = 10;
 
+        /** Default of {@link #sessionConnections(int)}. */
+        int DEFAULT_SESSION_CONNECTIONS = 1;
+
+        /** Default of {@link #waitingConnections(int)}. */
+        int DEFAULT_WAITING_CONNECTIONS = 2;
+
+        /** Default of {@link #handOffLimit(int)}. */
+        int DEFAULT_HAND_OFF_LIMIT = 64;
+
         /** Default of {@link #connectTimeout(Duration)}: 5 seconds. */
         Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(5);
 
@@ -181,7 +190,7 @@ public interface AdvisoryLocks {
         String DEFAULT_APPLICATION_NAME = "r2lock";
 
         /**
-         * The most connections this client opens; each hold uses one, and each key that is waited for on the server uses
+         * The most connections for transaction scope; each hold uses one, and each key that is waited for on the server uses
          * one. The last free one is never spent on such a wait. They are opened on demand and stay open until {@link
          * AdvisoryLocks#close()}.
          *
@@ -189,6 +198,36 @@ public interface AdvisoryLocks {
          * @return this
          */
         Builder maxConnections(int maxConnections);
+
+        /**
+         * How many connections the holds of session scope share; each key is locked on one of them, always the same one. One is
+         * enough for tens of thousands of locks a second; the loss of one is the loss of all holds on it, so more of them part the
+         * risk. They are opened on demand and stay open until {@link AdvisoryLocks#close()}.
+         *
+         * @param sessionConnections from 1 to 1,000
+         * @return this
+         */
+        Builder sessionConnections(int sessionConnections);
+
+        /**
+         * The most connections that session scope waits on in the server's queue, beside those that are shared: one for each key
+         * that another process has, as long as it is waited for and, after that, held here. Further keys are polled, as with {@link
+         * LockRequest#polling()}.
+         *
+         * @param waitingConnections from 1 to 10,000
+         * @return this
+         */
+        Builder waitingConnections(int waitingConnections);
+
+        /**
+         * How often in a row callers of this process pass a lock on to each other without giving it back to the server, where
+         * another process may wait for it; readers that join each other count too. After that many the lock is given back, and the
+         * next caller asks the server for it, like everybody else.
+         *
+         * @param handOffLimit at least 1
+         * @return this
+         */
+        Builder handOffLimit(int handOffLimit);
 
         /**
          * How long a request waits that does not say so itself. Without this option: for ever.

@@ -50,7 +50,15 @@ final class BatchFlight {
     }
 
     void send(List<SessionCall> calls) {
-        LockBatch batch = new LockBatch(calls, whenOver);
+        send(new LockBatch(calls, whenOver));
+    }
+
+    /** Only to see whether it is answered. */
+    void probe() {
+        send(LockBatch.probe(whenOver));
+    }
+
+    private void send(LockBatch batch) {
         if (first == null) {
             first = batch;
         } else {

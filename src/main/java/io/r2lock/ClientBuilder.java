@@ -20,6 +20,9 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     private final Map<String, String> userSettings = new LinkedHashMap<>();
     private Scheduler clock = Schedulers.parallel();
     private int maxConnections = DEFAULT_MAX_CONNECTIONS;
+    private int sessionConnections = DEFAULT_SESSION_CONNECTIONS;
+    private int waitingConnections = DEFAULT_WAITING_CONNECTIONS;
+    private int handOffLimit = DEFAULT_HAND_OFF_LIMIT;
     private @Nullable Duration defaultWait;
     private Duration connectTimeout = DEFAULT_CONNECT_TIMEOUT;
     private Duration closeGrace = DEFAULT_CLOSE_GRACE;
@@ -58,6 +61,24 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     @Override
     public ClientBuilder maxConnections(int maxConnections) {
         this.maxConnections = Arguments.inRange("maxConnections", maxConnections, 1, 10_000);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder sessionConnections(int sessionConnections) {
+        this.sessionConnections = Arguments.inRange("sessionConnections", sessionConnections, 1, 1_000);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder waitingConnections(int waitingConnections) {
+        this.waitingConnections = Arguments.inRange("waitingConnections", waitingConnections, 1, 10_000);
+        return this;
+    }
+
+    @Override
+    public ClientBuilder handOffLimit(int handOffLimit) {
+        this.handOffLimit = Arguments.inRange("handOffLimit", handOffLimit, 1, Integer.MAX_VALUE);
         return this;
     }
 
@@ -154,6 +175,9 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
         ClientOptions options = new ClientOptions(
                 clock,
                 maxConnections,
+                sessionConnections,
+                waitingConnections,
+                handOffLimit,
                 defaultWait,
                 connectTimeout,
                 closeGrace,

@@ -16,6 +16,9 @@ import reactor.core.scheduler.Scheduler;
 record ClientOptions(
         Scheduler clock,
         int maxConnections,
+        int sessionConnections,
+        int waitingConnections,
+        int handOffLimit,
         @Nullable Duration defaultWait,
         Duration connectTimeout,
         Duration closeGrace,

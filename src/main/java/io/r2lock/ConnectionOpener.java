@@ -39,6 +39,7 @@ final class ConnectionOpener implements ConnectionSource {
     private final Mono<SelfCheck> firstLook;
     private final AtomicReference<@Nullable PostgresqlConnection> spareForLocks = new AtomicReference<>();
     private final AtomicReference<@Nullable PostgresqlConnection> spareForHeartbeat = new AtomicReference<>();
+    private volatile LockCapacityException.@Nullable Settings lockTable;
     private volatile boolean closed;
 
     ConnectionOpener(PostgresqlConnectionFactory factory, ClientOptions options) {
@@ -57,10 +58,22 @@ final class ConnectionOpener implements ConnectionSource {
     /** The heartbeat's is set up here, so that it is ready before anything is held. */
     private Mono<Look> look(Opening<Look> opening) {
         return connectTwo(opening)
-                .flatMap(two -> ServerCheck.run(options, two.getT1(), two.getT2(), probeKey())
+                .flatMap(two -> check(two.getT1(), two.getT2(), probeKey())
                         .doOnNext(ConnectionOpener::refuse)
                         .flatMap(verdict -> setUp(two.getT2(), heartbeatSettings, verdict.transactionPooling())
                                 .thenReturn(new Look(verdict, two.getT1(), two.getT2()))));
+    }
+
+    private Mono<SelfCheck> check(PostgresqlConnection a, PostgresqlConnection b, LockKey probe) {
+        return ServerCheck.run(options, a, b, probe).map(verdict -> {
+            lockTable = verdict.lockTable();
+            return verdict.told();
+        });
+    }
+
+    @Override
+    public LockCapacityException.@Nullable Settings lockTable() {
+        return lockTable;
     }
 
     /** Side by side; the driver's connecting cannot be cancelled, so neither is when the other fails. */
@@ -95,6 +108,22 @@ final class ConnectionOpener implements ConnectionSource {
                 opening -> firstLook.flatMap(verdict -> forLocks(opening)
                         .flatMap(wire -> setUp(wire, settings, verdict.transactionPooling())
                                 .map(facts -> lockConnection(wire, facts, generation)))));
+    }
+
+    @Override
+    public Mono<SessionWire> openForSession() {
+        return Opening.inTime(
+                options,
+                opening -> firstLook.flatMap(verdict -> {
+                    if (verdict.transactionPooling()) {
+                        return Mono.error(new IllegalStateException(
+                                "session scope does not work behind a transaction-mode pooler, where a session lock would"
+                                        + " stay with a backend that others use. Connect to the server itself, or use"
+                                        + " inTransaction()."));
+                    }
+                    return opening.connect(factory)
+                            .flatMap(wire -> setUp(wire, settings, false).map(facts -> new SessionWire(wire, facts)));
+                }));
     }
 
     @Override
@@ -186,7 +215,7 @@ final class ConnectionOpener implements ConnectionSource {
                 opening -> connectTwo(opening).flatMap(two -> {
                     PostgresqlConnection a = two.getT1();
                     PostgresqlConnection b = two.getT2();
-                    return ServerCheck.run(options, a, b, probe)
+                    return check(a, b, probe)
                             .flatMap(verdict -> verdict.transactionPooling() || verdict.standby()
                                     ? Mono.just(verdict)
                                     : setUp(a, settings, false).thenReturn(withSettings(verdict)))

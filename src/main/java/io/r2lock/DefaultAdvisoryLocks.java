@@ -3,6 +3,7 @@ package io.r2lock;
 import io.r2lock.AdvisoryLockException.Failure;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Set;
@@ -35,7 +36,8 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     private final ClientOptions options;
     private final LockConnections connections;
-    private final KeyGates gates = new KeyGates();
+    private final SessionLocks sessions;
+    private final KeyGates gates;
     private final ConnectionSource source;
     private final Heartbeat heartbeat;
     private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
@@ -49,8 +51,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     DefaultAdvisoryLocks(ConnectionSource source, ClientOptions options) {
         this.options = options;
         this.source = source;
-        this.connections = new LockConnections(source::open, options);
-        this.heartbeat = new Heartbeat(source, connections::open, options);
+        this.gates = new KeyGates(options.handOffLimit());
+        this.connections = new LockConnections(source::open, options, options.maxConnections());
+        this.sessions = new SessionLocks(source, options);
+        this.heartbeat = new Heartbeat(source, this::open, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
     }
@@ -61,6 +65,20 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     LockConnections connections() {
         return connections;
+    }
+
+    SessionLocks sessions() {
+        return sessions;
+    }
+
+    LockCapacityException.@Nullable Settings lockTable() {
+        return source.lockTable();
+    }
+
+    private Collection<Watched> open() {
+        List<Watched> open = new ArrayList<>(connections.open());
+        sessions.addTo(open);
+        return open;
     }
 
     KeyGates gates() {
@@ -123,7 +141,8 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
         Duration wait = noWait ? null : options.defaultWait();
-        return new DefaultLockRequest(this, new LockSpec(keys, mode, wait, noWait, false, false, null));
+        return new DefaultLockRequest(
+                this, noWait ? LockSpec.of(keys, mode, wait).notWaiting(false) : LockSpec.of(keys, mode, wait));
     }
 
     /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
@@ -144,9 +163,29 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             return null;
         }
         Hold surrounding = nearestLive(context.getOrDefault(this, null));
-        return surrounding == null || spec.requireNew()
-                ? new TransactionAcquire(this, spec, surrounding, receiver)
-                : new JoinedAcquire(this, spec, surrounding, receiver);
+        if (surrounding == null || spec.requireNew()) {
+            return fresh(spec, surrounding, receiver);
+        }
+        long owned = spec.keys().stream()
+                .filter(key -> surrounding.ownerOf(key) != null)
+                .count();
+        if (owned == spec.keys().size() || (!spec.inSession() && surrounding.transaction() != null)) {
+            return new JoinedAcquire(this, spec, surrounding, receiver);
+        }
+        if (owned == 0) {
+            return fresh(spec, surrounding, receiver);
+        }
+        waiting.decrementAndGet();
+        receiver.failed(
+                new IllegalStateException("No " + asked + ": the surrounding holds have some of the keys and not the"
+                        + " others, and no transaction in which those could be added. Ask for the others only."));
+        return null;
+    }
+
+    private Acquire fresh(LockSpec spec, @Nullable Hold surrounding, Acquire.Receiver receiver) {
+        return spec.inSession()
+                ? new SessionAcquire(this, spec, surrounding, receiver)
+                : new TransactionAcquire(this, spec, surrounding, receiver);
     }
 
     /**
@@ -220,6 +259,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return drained.asMono()
                 .timeout(options.closeGrace(), Mono.defer(this::endHolds), options.clock())
                 .then(connections.close())
+                .then(sessions.close())
                 .then(heartbeat.close())
                 .doFinally(signal -> tick.dispose());
     }
@@ -245,6 +285,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         try {
             long now = now();
             connections.closeOverdue(now);
+            sessions.waiting().closeOverdue(now);
             options.warnings().flush();
             for (Acquire attempt : live) {
                 Hold hold = attempt.hold();
@@ -261,7 +302,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     void longHold(Hold hold, Duration age) {
         LOG.warn(
                 "Held for {} ms, which is longer than holdWarning: {} on {}, backend {}. A long hold blocks every other caller"
-                        + " of its key and keeps a transaction open.",
+                        + " of its key, and in transaction scope keeps a transaction open.",
                 age.toMillis(),
                 hold.mode(),
                 labels(hold),

@@ -42,6 +42,21 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     @Override
+    public LockRequest polling() {
+        return with(spec.polling());
+    }
+
+    @Override
+    public LockRequest inTransaction() {
+        return with(spec.in(false));
+    }
+
+    @Override
+    public LockRequest inSession() {
+        return with(spec.in(true));
+    }
+
+    @Override
     public LockRequest requireNew() {
         return with(spec.asNew());
     }
@@ -107,7 +122,8 @@ final class DefaultLockRequest implements LockRequest {
         String wait = spec.noWait()
                 ? "no wait"
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
+        String how = (spec.inSession() ? ", in session" : "") + (spec.polls() ? ", polling" : "");
         String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
-        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + hold + "]";
+        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + how + hold + "]";
     }
 }

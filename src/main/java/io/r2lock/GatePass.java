@@ -48,12 +48,30 @@ final class GatePass {
         return new GatePass(gates, keys, waiter, passed, null);
     }
 
+    /** For session locks; {@code queues}: each gate is waited for. */
+    static GatePass forSession(KeyGates gates, LockSpec spec, boolean queues, Runnable passed) {
+        List<LockKey> keys = spec.keys();
+        boolean alone = keys.size() == 1;
+        LockKey last = keys.get(keys.size() - 1);
+        LockMode mode = spec.mode();
+        return new GatePass(
+                gates,
+                keys,
+                (LockKey key, Waiter.Turn turn) -> {
+                    // who still has to wait at another gate must not keep a lock that it does not use yet
+                    Waiter.Heir heir = key.equals(last) ? Waiter.Heir.SESSION : Waiter.Heir.NOBODY;
+                    return Waiter.forSession(key, mode, queues && alone, heir, turn);
+                },
+                passed,
+                null);
+    }
+
     /** For the turns of siblings, which this process alone decides; {@code closesCycle} runs instead of waiting for ever. */
     static GatePass forTurns(
-            Lane lane, List<ChildKey> keys, JoinedAcquire request, Runnable passed, Runnable closesCycle) {
-        Turns turns = new Turns(lane.turnWaits(), new TurnWaits.Member(request), closesCycle);
+            TurnWaits waits, List<ChildKey> keys, JoinedAcquire request, Runnable passed, Runnable closesCycle) {
+        Turns turns = new Turns(waits, new TurnWaits.Member(request), closesCycle);
         LockMode mode = request.spec.mode();
-        return new GatePass(lane.gates(), keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed, turns);
+        return new GatePass(waits.gates(), keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed, turns);
     }
 
     /** Waits at each gate in turn; {@code passed} runs once all are entered. */
@@ -89,9 +107,17 @@ final class GatePass {
 
     /** Enters all gates at once, or none. */
     boolean tryAll() {
+        boolean all = tryEvery();
+        if (!all) {
+            leave();
+        }
+        return all;
+    }
+
+    /** Enters the gates at once, up to the first that is not free; whether there was none. */
+    boolean tryEvery() {
         for (Waiter waiter : waiters) {
             if (!tryEnter(waiter)) {
-                leave();
                 return false;
             }
         }
@@ -115,6 +141,10 @@ final class GatePass {
         for (Waiter waiter : waiters) {
             gates.prove(waiter);
         }
+    }
+
+    Waiter waiter(int index) {
+        return waiters[index];
     }
 
     /** The server has refused a follower: back to the front of the queue. */

@@ -54,7 +54,7 @@ final class Heartbeat {
      */
     static final int STALL_FACTOR = 10;
 
-    private final Supplier<Collection<LockConnection>> connections;
+    private final Supplier<Collection<Watched>> connections;
     private final Scheduler scheduler;
     private final Disposable looks;
     private final long period;
@@ -62,7 +62,7 @@ final class Heartbeat {
     private final long lookNanos;
     private final long pause;
 
-    private final Map<LockConnection, Sight> sights = new HashMap<>();
+    private final Map<Watched, Sight> sights = new HashMap<>();
     private final Pulses pulses;
     private int hedges;
     private long askedAt;
@@ -82,9 +82,9 @@ final class Heartbeat {
         /** The event loop of its own connection. */
         final LoopPing loop;
 
-        Sight(LockConnection connection, LockConnection.Holder holder, long seenAt, long confirmedAt) {
+        Sight(Watched connection, LockConnection.Holder holder, long seenAt, long confirmedAt) {
             this.holder = holder;
-            this.loop = new LoopPing(LockConnection.loopOf(connection.wire()));
+            this.loop = new LoopPing(connection.loop());
             this.seenAt = seenAt;
             this.confirmedAt = confirmedAt;
             this.backendStart = connection.backendStart();
@@ -105,7 +105,7 @@ final class Heartbeat {
     }
 
     /** {@code connections}: those that are open, whether somebody relies on them or not. */
-    Heartbeat(ConnectionSource source, Supplier<Collection<LockConnection>> connections, ClientOptions options) {
+    Heartbeat(ConnectionSource source, Supplier<Collection<Watched>> connections, ClientOptions options) {
         this.connections = connections;
         Scheduler given = options.heartbeatClock();
         this.scheduler = given == null ? THREAD : given;
@@ -137,6 +137,7 @@ final class Heartbeat {
         if (now - askedAt >= period - lookNanos / 2) {
             askedAt = now;
             pulses.ask(now);
+            sights.keySet().forEach(Watched::probe);
         }
         // before they are looked at anew
         Scheduler running = runningLoop();
@@ -168,7 +169,7 @@ final class Heartbeat {
 
     private void lookAtHolders(long now) {
         sights.entrySet().removeIf(entry -> entry.getKey().holder() != entry.getValue().holder);
-        for (LockConnection connection : connections.get()) {
+        for (Watched connection : connections.get()) {
             LockConnection.Holder holder = connection.holder();
             // which backend a wait behind a pooler has, is not known before it ends
             if (holder != null && (holder.inTransaction() || !connection.isPooled())) {
@@ -189,8 +190,8 @@ final class Heartbeat {
     }
 
     private void answered(long asked, Pulse.Answer answer) {
-        for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
-            Map.Entry<LockConnection, Sight> entry = all.next();
+        for (Iterator<Map.Entry<Watched, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
+            Map.Entry<Watched, Sight> entry = all.next();
             String lost = judge(entry.getKey(), entry.getValue(), answer, asked);
             if (lost != null) {
                 all.remove();
@@ -200,7 +201,7 @@ final class Heartbeat {
     }
 
     /** Why it is lost, or {@code null}. Who became a holder after the question was sent is not judged by its answer. */
-    private static @Nullable String judge(LockConnection connection, Sight sight, Pulse.Answer answer, long asked) {
+    private static @Nullable String judge(Watched connection, Sight sight, Pulse.Answer answer, long asked) {
         if (sight.seenAt - asked > 0) {
             return null;
         }
@@ -228,8 +229,8 @@ final class Heartbeat {
     private void judgeSilence(long now) {
         // the next look would come too late, and the work has to be told, too
         boolean stalled = pulses.areStalled(now);
-        for (Iterator<Map.Entry<LockConnection, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
-            Map.Entry<LockConnection, Sight> entry = all.next();
+        for (Iterator<Map.Entry<Watched, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
+            Map.Entry<Watched, Sight> entry = all.next();
             Sight sight = entry.getValue();
             boolean doubtful = (stalled && sight.loop.isStalled(now, patience / 4))
                     || entry.getKey().isPooled();

@@ -4,11 +4,13 @@ import io.r2lock.AdvisoryLockException.Failure;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.List;
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.atomic.AtomicReferenceFieldUpdater;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
@@ -18,12 +20,15 @@ import reactor.core.publisher.Sinks;
 import reactor.util.context.Context;
 
 /**
- * A granted attempt, until it has ended. Holds form a tree by {@link #surrounding}; those of one transaction share its
- * {@link #root}.
+ * A granted attempt, until it has ended. Holds form a tree by {@link #surrounding}; those that only use what another one has on
+ * the server share its {@link #root}.
  *
  * <p>Ends once: by commit, by release, or by {@link #abort} from outside. Whatever still runs inside it is ended first.
  */
 abstract class Hold implements HeldLock {
+
+    private static final AtomicReferenceFieldUpdater<Hold, @Nullable TurnWaits> TURNS =
+            AtomicReferenceFieldUpdater.newUpdater(Hold.class, TurnWaits.class, "turns");
 
     final DefaultAdvisoryLocks client;
     final Acquire acquire;
@@ -37,6 +42,7 @@ abstract class Hold implements HeldLock {
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
+    private volatile @Nullable TurnWaits turns;
     private volatile @Nullable Disposable expiry;
     private volatile @Nullable Consumer<AdvisoryLockException> worker;
 
@@ -49,8 +55,8 @@ abstract class Hold implements HeldLock {
         this.waited = acquire.waited.attempt().waited();
     }
 
-    /** The hold whose transaction this one is part of. */
-    abstract TransactionHold root();
+    /** The hold that has the connection, which this one may be itself. */
+    abstract Hold root();
 
     /** Neither ended nor ending. */
     abstract boolean isLive();
@@ -72,11 +78,6 @@ abstract class Hold implements HeldLock {
     @Override
     public final LockMode mode() {
         return spec.mode();
-    }
-
-    @Override
-    public final int backendPid() {
-        return root().lockConnection().pid();
     }
 
     @Override
@@ -260,14 +261,52 @@ abstract class Hold implements HeldLock {
         return null;
     }
 
-    /** Whether a transaction of this chain other than {@code own} has the key: waiting for it would be for ever. */
-    final boolean isTakenOutside(@Nullable TransactionHold own, LockKey key) {
+    /** The nearest transaction, from this hold outwards. */
+    final @Nullable TransactionHold transaction() {
         for (Hold hold = this; hold != null; hold = hold.surrounding) {
-            if (hold.root() != own && hold.root().hasTaken(key)) {
+            if (hold.root() instanceof TransactionHold transaction) {
+                return transaction;
+            }
+        }
+        return null;
+    }
+
+    /** Whether the server holds the key for this one, or for what was nested in it. */
+    boolean hasTaken(LockKey key) {
+        return spec.keys().contains(key);
+    }
+
+    /** Whether anything of this chain has the key: waiting for it on another connection would be for ever. */
+    final boolean isTaken(LockKey key) {
+        for (Hold hold = this; hold != null; hold = hold.surrounding) {
+            if (hold.root().hasTaken(key)) {
                 return true;
             }
         }
         return false;
+    }
+
+    /** Whether a transaction of this chain other than {@code own} has the key. */
+    final boolean isTakenByOther(@Nullable TransactionHold own, LockKey key) {
+        for (Hold hold = this; hold != null; hold = hold.surrounding) {
+            if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** The turns that requests inside the outermost hold of this chain take for keys that are held already. */
+    final TurnWaits turns() {
+        if (surrounding != null) {
+            return surrounding.turns();
+        }
+        TurnWaits known = turns;
+        if (known != null) {
+            return known;
+        }
+        TURNS.compareAndSet(this, null, new TurnWaits());
+        return Objects.requireNonNull(turns);
     }
 
     final void warnIfLong(long now) {

@@ -1,35 +1,43 @@
 package io.r2lock;
 
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Objects;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Takes keys inside a hold, in its transaction: takes turns with its siblings, then, for keys that no surrounding hold has,
- * enters the connection's {@link Lane} alone and sends a savepoint and the lock as one message.
+ * Takes keys inside a hold: takes turns with its siblings, then, for keys that no surrounding hold has, enters the {@link Lane} of
+ * the nearest transaction alone and sends a savepoint and the lock as one message. Where the surrounding holds have all keys, there
+ * need not be a transaction.
  *
  * <p>It never queues at a gate of the process, because it holds something already: two chains that hold A and B and nest B and
  * A would wait there for ever, unseen; on the server PostgreSQL sees them. It does queue for its siblings' turns, which only
  * this process can see: {@link TurnWaits} refuses who would close a cycle there.
  */
-final class JoinedAcquire extends Acquire {
+final class JoinedAcquire extends StatementAcquire {
 
     private final Hold parent;
-    private final TransactionHold root;
+    private final @Nullable TransactionHold transaction;
     private final GatePass turns;
     private final List<LockKey> missing = new ArrayList<>(1);
+
+    /** The holds that this one cannot outlive: the parent, and those of other roots that have its keys. */
+    private final Set<Hold> anchors = new LinkedHashSet<>();
+
     private final GatePass places;
-    private final Waiter section;
+    private final @Nullable Waiter section;
     private @Nullable String impossible;
 
     JoinedAcquire(DefaultAdvisoryLocks client, LockSpec spec, Hold parent, Receiver receiver) {
         super(client, spec, parent, receiver);
         this.parent = parent;
-        this.root = parent.root();
-        this.section = root.lane().place(LockMode.EXCLUSIVE, turn -> send());
+        this.transaction = parent.transaction();
+        this.section = transaction == null ? null : transaction.lane().place(LockMode.EXCLUSIVE, turn -> send());
+        anchors.add(parent);
         this.turns = GatePass.forTurns(
-                root.lane(),
+                parent.turns(),
                 spec.keys().stream().map(this::turnFor).toList(),
                 this,
                 this::haveTurns,
@@ -38,16 +46,18 @@ final class JoinedAcquire extends Acquire {
     }
 
     private ChildKey turnFor(LockKey key) {
-        if (parent.isTakenOutside(root, key)) {
+        if (parent.isTakenByOther(transaction, key)) {
             impossible = "the same chain holds " + key
                     + " in another transaction, so waiting for it could only deadlock itself";
-            return new ChildKey(root, key);
+            return new ChildKey(parent.root(), key);
         }
         Hold owner = parent.ownerOf(key);
         if (owner == null) {
             missing.add(key);
-            return new ChildKey(root, key);
+            anchor(root());
+            return new ChildKey(root(), key);
         }
+        anchor(owner);
         if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
             impossible =
                     "the same chain holds " + key + " as shared, and two chains that both ask for more would deadlock"
@@ -56,20 +66,60 @@ final class JoinedAcquire extends Acquire {
         return new ChildKey(owner, key);
     }
 
+    /** A hold of the parent's own root is ended before that anyway. */
+    private void anchor(Hold hold) {
+        if (hold.root() != parent.root()) {
+            anchors.add(hold);
+        }
+    }
+
+    /** Where the missing keys are taken. */
+    private TransactionHold root() {
+        return Objects.requireNonNull(transaction);
+    }
+
+    /** Its place in the lane there. */
+    private Waiter section() {
+        return Objects.requireNonNull(section);
+    }
+
+    private boolean adopted() {
+        for (Hold anchor : anchors) {
+            if (!anchor.adopt(this)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    private void abandoned() {
+        anchors.forEach(anchor -> anchor.abandon(this));
+    }
+
+    /** Whether everything that it relies on is still held. */
+    boolean isAnchored() {
+        for (Hold anchor : anchors) {
+            if (!anchor.isLive()) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     @Override
     void begin() {
         if (impossible != null) {
             fail(QUEUED, new IllegalStateException("No " + waited.attempt() + ": " + impossible));
-        } else if (!parent.adopt(this)) {
+        } else if (!adopted()) {
             stop(Stop.SURROUNDING_ENDED);
         } else if (isEnded()) {
-            parent.abandon(this);
+            abandoned();
         } else if (!spec.noWait()) {
             turns.queue();
         } else if (turns.tryAll()) {
             haveTurns();
         } else {
-            parent.abandon(this);
+            abandoned();
             fail(QUEUED, waited.busy("by another request inside the same hold"));
         }
     }
@@ -87,35 +137,35 @@ final class JoinedAcquire extends Acquire {
             return;
         }
         places.tryEach();
-        if (advance(QUEUED, BORROWING) && root.lane().enter(section)) {
+        if (advance(QUEUED, BORROWING) && root().lane().enter(section())) {
             send();
         }
     }
 
     private void send() {
         // the lane's rule: entered first, the hold looked at after
-        if (!root.isLive()) {
+        if (!root().isLive()) {
             stop(Stop.SURROUNDING_ENDED);
             return;
         }
         String sql = spec.noWait()
                 ? LockSql.tryLockNested(missing, spec.mode())
                 : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
-        lock(root.lockConnection(), sql, spec.noWait());
+        lock(root().lockConnection(), sql, spec.noWait());
     }
 
     @Override
     void granted() {
         if (!missing.isEmpty()) {
             places.prove();
-            root.keepUntilEnd(missing, places);
+            root().keepUntilEnd(missing, places);
         }
         if (missing.isEmpty() || !spec.noWait()) {
             join(null);
             return;
         }
         // the message that tried could not know the answer
-        LockConnection on = root.lockConnection();
+        LockConnection on = root().lockConnection();
         long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         on.send(LockSql.KEEP_NESTED, (error, yes) -> {
             on.inTime(limit);
@@ -126,17 +176,23 @@ final class JoinedAcquire extends Acquire {
     private void join(@Nullable Throwable error) {
         // before the statements that wait are let in: it counts from here on those that may free it
         JoinedHold hold = new JoinedHold(this, parent);
-        root.lane().leave(section);
+        leaveLane();
         // before it is delivered, so that its work does not start
-        if (!parent.isLive()) {
+        if (!isAnchored()) {
             hold.abort(waited.lost("the surrounding hold ended first"));
         } else if (error != null) {
             hold.abort(waited.lost("the connection of the surrounding hold failed: " + error.getMessage()));
         }
         deliver(hold);
         // whoever ended the surrounding hold may have looked for this one before it was there
-        if (!parent.isLive()) {
+        if (!isAnchored()) {
             endHold(Stop.SURROUNDING_ENDED);
+        }
+    }
+
+    private void leaveLane() {
+        if (!missing.isEmpty()) {
+            root().lane().leave(section());
         }
     }
 
@@ -150,8 +206,8 @@ final class JoinedAcquire extends Acquire {
     }
 
     private AdvisoryLockException failureOf(Throwable error) {
-        return root.lockConnection().isUsable() && !SqlStates.isConnectionGone(SqlStates.of(error))
-                ? waited.failure(error)
+        return root().lockConnection().isUsable() && !SqlStates.isConnectionGone(SqlStates.of(error))
+                ? failure(error)
                 : waited.lost("the connection of the surrounding hold is gone");
     }
 
@@ -161,7 +217,7 @@ final class JoinedAcquire extends Acquire {
     }
 
     private void undoNested(Runnable then) {
-        LockConnection on = root.lockConnection();
+        LockConnection on = root().lockConnection();
         if (!on.isUsable()) {
             withdraw();
             then.run();
@@ -178,18 +234,19 @@ final class JoinedAcquire extends Acquire {
     @Override
     void withdraw() {
         places.leave();
-        root.lane().leave(section);
-        leaveTurns();
-        parent.abandon(this);
+        leaveLane();
+        leave();
+    }
+
+    /** Also called by the hold when it has ended. */
+    void leave() {
+        turns.leave();
+        abandoned();
     }
 
     /** What the server was asked for, beside what the surrounding holds had. */
     List<LockKey> missing() {
         return missing;
-    }
-
-    void leaveTurns() {
-        turns.leave();
     }
 
     @Override

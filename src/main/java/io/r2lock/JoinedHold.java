@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import io.r2dbc.spi.Connection;
+import java.util.Objects;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 
@@ -24,6 +25,7 @@ final class JoinedHold extends Hold {
 
     private final JoinedAcquire own;
     private final Hold parent;
+    private final @Nullable TransactionHold transaction;
     private final int freeingBefore;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
@@ -31,22 +33,28 @@ final class JoinedHold extends Hold {
         super(acquire);
         this.own = acquire;
         this.parent = parent;
-        this.freeingBefore = parent.root().lane().freeing();
+        this.transaction = parent.transaction();
+        this.freeingBefore = transaction == null ? 0 : transaction.lane().freeing();
     }
 
     @Override
-    TransactionHold root() {
+    Hold root() {
         return parent.root();
     }
 
     @Override
     public Connection connection() {
-        return root().connection();
+        return transaction == null ? parent.connection() : transaction.connection();
+    }
+
+    @Override
+    public int backendPid() {
+        return root().backendPid();
     }
 
     @Override
     boolean isLive() {
-        return isOpen() && parent.isLive();
+        return isOpen() && own.isAnchored();
     }
 
     @Override
@@ -65,7 +73,7 @@ final class JoinedHold extends Hold {
             return false;
         }
         endChildren();
-        if (commit && !own.missing().isEmpty() && root().lane().freeing() != freeingBefore) {
+        if (commit && !own.missing().isEmpty() && taken().lane().freeing() != freeingBefore) {
             verify();
         } else {
             conclude(null);
@@ -73,24 +81,29 @@ final class JoinedHold extends Hold {
         return true;
     }
 
+    /** Where the keys that it has locked itself are. */
+    private TransactionHold taken() {
+        return Objects.requireNonNull(transaction);
+    }
+
     private void verify() {
-        Lane lane = root().lane();
+        Lane lane = taken().lane();
         Waiter alone = lane.place(LockMode.EXCLUSIVE, this::ask);
         lane.section(alone, () -> ask(alone));
     }
 
     private void ask(Waiter alone) {
-        LockConnection on = root().lockConnection();
+        LockConnection on = taken().lockConnection();
         // the lane's rule: entered first, the hold looked at after
-        if (!root().isLive() || !on.isUsable()) {
-            root().lane().leave(alone);
+        if (!taken().isLive() || !on.isUsable()) {
+            taken().lane().leave(alone);
             conclude(lost("the surrounding hold ended first", null));
             return;
         }
         long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         on.ask(LockSql.isHeld(own.missing(), mode()), (error, yes) -> {
             on.inTime(limit);
-            root().lane().leave(alone);
+            taken().lane().leave(alone);
             conclude(yes && error == null ? null : failure(error));
         });
     }
@@ -106,8 +119,7 @@ final class JoinedHold extends Hold {
     }
 
     private void conclude(@Nullable Throwable error) {
-        parent.abandon(own);
-        own.leaveTurns();
+        own.leave();
         ended(error);
     }
 }

@@ -8,6 +8,10 @@ import org.jspecify.annotations.Nullable;
  * <p>Invariants: exclusive is alone inside; nobody who may go in is left queued; a shared waiter does not overtake an exclusive
  * one; at most one unproven shared waiter is inside, unless they all went in while the last answer of the server was a grant.
  *
+ * <p>A session lock that somebody inside was granted is the gate's {@link #baton}: whoever leaves hands it over to the next waiter
+ * of its kind, and shared ones that come later join it, so often in a row as the limit allows; the last one must give it back on
+ * the server, and nobody goes in meanwhile.
+ *
  * <p>Not safe by itself: {@link KeyGates} makes every call inside one atomic change of the key's entry.
  */
 final class KeyGate {
@@ -21,6 +25,23 @@ final class KeyGate {
 
     /** The server has granted the shared lock to somebody inside, and refused it to nobody since. */
     private boolean proven;
+
+    /** The session lock of those inside, who are {@link #sharers}. */
+    private Waiter.@Nullable Baton baton;
+
+    private int sharers;
+
+    /** How often in a row the baton was taken over, or joined, without the server. */
+    private int handOffs;
+
+    private final int handOffLimit;
+
+    /** The baton is being given back. */
+    private boolean closed;
+
+    KeyGate(int handOffLimit) {
+        this.handOffLimit = handOffLimit;
+    }
 
     boolean isIdle() {
         return head == null && !exclusiveInside && sharedInside == 0;
@@ -56,16 +77,78 @@ final class KeyGate {
         return admitFromHead();
     }
 
-    /** The server has granted the waiter's lock: other shared ones may follow. */
+    /** The server has granted the waiter's lock, which is {@code granted} if it can be handed over: other shared ones may follow. */
     @Nullable
-    Waiter prove(Waiter waiter) {
-        if (waiter.place != Waiter.Place.INSIDE || !waiter.unproven) {
+    Waiter prove(Waiter waiter, Waiter.@Nullable Baton granted) {
+        if (waiter.place != Waiter.Place.INSIDE) {
+            return null;
+        }
+        if (granted != null && baton == null && !closed) {
+            baton = granted;
+            waiter.baton = granted;
+            sharers = 1;
+            handOffs = 0;
+        }
+        if (!waiter.unproven) {
             return null;
         }
         waiter.unproven = false;
         unproven--;
         proven = true;
         return admitFromHead();
+    }
+
+    /** A shared waiter inside, which found that this process has its session lock already, joins that; {@code false} if it cannot. */
+    boolean join(Waiter waiter) {
+        boolean can = waiter.place == Waiter.Place.INSIDE && waiter.baton == null && baton != null && !closed;
+        if (can) {
+            takeBaton(waiter);
+        }
+        return can;
+    }
+
+    /** What {@link #part} leaves to be done: {@code lock} must be given back; {@code pause}: others were kept out for long. */
+    record Release(Waiter.Baton lock, boolean pause) {}
+
+    /**
+     * Whoever has a session lock does not need it any more. It stays inside when there is something to release, which {@code release}
+     * is told, and must {@link #leave} after that; else it is gone. {@code own} is a lock that the gate does not know.
+     */
+    @Nullable
+    Waiter part(Waiter waiter, Waiter.@Nullable Baton own, Release[] release) {
+        Waiter.Baton held = waiter.baton == null ? own : waiter.baton;
+        if (held == null) {
+            return leave(waiter);
+        }
+        if (waiter.place != Waiter.Place.INSIDE || held != baton) {
+            release[0] = new Release(held, false);
+            return null;
+        }
+        sharers--;
+        if (sharers == 0 && !(held.isGood() && isHeir(head, waiter))) {
+            baton = null;
+            closed = true;
+            waiter.closes = true;
+            release[0] = new Release(held, handOffs >= handOffLimit && head != null);
+            return null;
+        }
+        waiter.place = Waiter.Place.GONE;
+        exit(waiter);
+        return admitFromHead();
+    }
+
+    private boolean isHeir(@Nullable Waiter next, Waiter of) {
+        return next != null
+                && next.heir == Waiter.Heir.SESSION
+                && next.mode == of.mode
+                && handOffs < handOffLimit
+                && (of.mode == LockMode.EXCLUSIVE || sharedInside == 1);
+    }
+
+    private void takeBaton(Waiter waiter) {
+        waiter.baton = baton;
+        sharers++;
+        handOffs++;
     }
 
     /** The server has refused a follower: it goes back to the front, and the next one in waits there for all. */
@@ -87,30 +170,48 @@ final class KeyGate {
     }
 
     private boolean admits(Waiter waiter) {
-        if (exclusiveInside) {
+        if (exclusiveInside || closed) {
             return false;
         }
         if (waiter.mode == LockMode.EXCLUSIVE) {
             return sharedInside == 0;
+        }
+        if (mayJoin(waiter)) {
+            return handOffs < handOffLimit;
         }
         return !waiter.pathfinder || proven || unproven == 0;
     }
 
     private void admit(Waiter waiter) {
         waiter.place = Waiter.Place.INSIDE;
+        boolean takesOver = mayJoin(waiter);
+        if (takesOver) {
+            takeBaton(waiter);
+        }
         if (waiter.mode == LockMode.EXCLUSIVE) {
             exclusiveInside = true;
             return;
         }
         sharedInside++;
+        proven |= takesOver;
         waiter.follower = proven;
-        if (waiter.pathfinder) {
+        if (waiter.pathfinder && !takesOver) {
             waiter.unproven = true;
             unproven++;
         }
     }
 
+    /** For an exclusive one: there is a baton only while it is handed over. */
+    private boolean mayJoin(Waiter waiter) {
+        return baton != null && waiter.heir == Waiter.Heir.SESSION;
+    }
+
     private void exit(Waiter waiter) {
+        waiter.baton = null;
+        if (waiter.closes) {
+            waiter.closes = false;
+            closed = false;
+        }
         if (waiter.mode == LockMode.EXCLUSIVE) {
             exclusiveInside = false;
             return;

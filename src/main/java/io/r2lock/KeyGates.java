@@ -21,6 +21,16 @@ final class KeyGates {
     private static final ThreadLocal<@Nullable Queue<Waiter>> TELLING = new ThreadLocal<>();
 
     private final ConcurrentHashMap<Object, KeyGate> gates = new ConcurrentHashMap<>();
+    private final int handOffLimit;
+
+    /** Where no lock is handed over. */
+    KeyGates() {
+        this(0);
+    }
+
+    KeyGates(int handOffLimit) {
+        this.handOffLimit = handOffLimit;
+    }
 
     /** Goes in at once, which the answer tells, or queues; then {@link Waiter#turn} is told, once. */
     boolean enter(Waiter waiter) {
@@ -35,7 +45,7 @@ final class KeyGates {
     private boolean enter(Waiter waiter, boolean queue) {
         boolean[] inside = new boolean[1];
         gates.compute(waiter.key, (key, present) -> {
-            KeyGate gate = present == null ? new KeyGate() : present;
+            KeyGate gate = present == null ? new KeyGate(handOffLimit) : present;
             inside[0] = gate.enter(waiter, queue);
             return gate.isIdle() ? null : gate;
         });
@@ -49,12 +59,48 @@ final class KeyGates {
 
     void prove(Waiter waiter) {
         if (waiter.pathfinder) {
-            change(waiter, KeyGate::prove);
+            change(waiter, (gate, granted) -> gate.prove(granted, null));
         }
+    }
+
+    /** The server has granted a session lock, which is the gate's from now on, unless that has one. */
+    void prove(Waiter waiter, Waiter.Baton granted) {
+        change(waiter, (gate, holder) -> gate.prove(holder, granted));
+    }
+
+    /** See {@link KeyGate#join}; the answer is what it shares now. */
+    Waiter.@Nullable Baton join(Waiter waiter) {
+        change(waiter, (gate, late) -> {
+            gate.join(late);
+            return null;
+        });
+        return waiter.baton;
+    }
+
+    /** See {@link KeyGate#part}; the answer is what must be released, or null when the place is given up. */
+    KeyGate.@Nullable Release part(Waiter waiter, Waiter.@Nullable Baton own) {
+        KeyGate.Release[] release = new KeyGate.Release[1];
+        change(waiter, (gate, leaving) -> gate.part(leaving, own, release));
+        return release[0];
     }
 
     void refuse(Waiter waiter) {
         change(waiter, KeyGate::refuse);
+    }
+
+    /** Runs the body, and only then tells the turns that it has brought to others. */
+    static void turnsAfter(Runnable body) {
+        if (TELLING.get() != null) {
+            body.run();
+            return;
+        }
+        Queue<Waiter> queue = new ArrayDeque<>();
+        TELLING.set(queue);
+        try {
+            body.run();
+        } finally {
+            tellAll(queue);
+        }
     }
 
     /** A turn may run work that ends at once, which brings the next turn: one after the other, not one inside the other. */
@@ -70,10 +116,13 @@ final class KeyGates {
             told.next = null;
             queue.add(told);
         }
-        if (outer != null) {
-            return;
+        if (outer == null) {
+            TELLING.set(queue);
+            tellAll(queue);
         }
-        TELLING.set(queue);
+    }
+
+    private static void tellAll(Queue<Waiter> queue) {
         try {
             for (Waiter told = queue.poll(); told != null; told = queue.poll()) {
                 comes(told);
@@ -100,7 +149,7 @@ final class KeyGates {
     private void change(Waiter waiter, BiFunction<KeyGate, Waiter, @Nullable Waiter> transition) {
         Waiter[] admitted = new Waiter[1];
         gates.compute(waiter.key, (key, present) -> {
-            KeyGate gate = present == null ? new KeyGate() : present;
+            KeyGate gate = present == null ? new KeyGate(handOffLimit) : present;
             admitted[0] = transition.apply(gate, waiter);
             return gate.isIdle() ? null : gate;
         });

@@ -21,7 +21,6 @@ final class Lane {
 
     private final TransactionHold hold;
     private final KeyGates gates = new KeyGates();
-    private final TurnWaits turnWaits = new TurnWaits(gates);
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
     private final Queue<LaneTicket> abandoned = new ConcurrentLinkedQueue<>();
@@ -33,15 +32,6 @@ final class Lane {
 
     Lane(TransactionHold hold) {
         this.hold = hold;
-    }
-
-    /** The gates of this transaction: its lane, and the turns that nested requests for one key take. */
-    KeyGates gates() {
-        return gates;
-    }
-
-    TurnWaits turnWaits() {
-        return turnWaits;
     }
 
     /** A place for a user statement, or for a section. */

@@ -18,6 +18,7 @@ final class LockBatch implements TextExchange.Listener {
     private static final char YES = '1';
 
     private final List<SessionCall> calls;
+    private final String question;
     private final Runnable whenOver;
 
     /** The kinds of the statements, in their order. */
@@ -32,8 +33,18 @@ final class LockBatch implements TextExchange.Listener {
 
     /** A batch without calls asks what the session holds. */
     LockBatch(List<SessionCall> calls, Runnable whenOver) {
+        this(calls, LockSql.SESSION_LOCKS, whenOver);
+    }
+
+    private LockBatch(List<SessionCall> calls, String question, Runnable whenOver) {
         this.calls = calls;
+        this.question = question;
         this.whenOver = whenOver;
+    }
+
+    /** One that asks nothing but an answer. */
+    static LockBatch probe(Runnable whenOver) {
+        return new LockBatch(List.of(), LockSql.PROBE, whenOver);
     }
 
     List<SessionCall> calls() {
@@ -44,7 +55,7 @@ final class LockBatch implements TextExchange.Listener {
     void write(StringBuilder sql, long now) {
         sentAt = now;
         if (calls.isEmpty()) {
-            sql.append(LockSql.SESSION_LOCKS);
+            sql.append(question);
             return;
         }
         for (CallKind kind : CallKind.IN_ORDER) {

@@ -16,15 +16,18 @@ public final class LockCapacityException extends AdvisoryLockException {
     /** The settings of the server that the size of its lock table comes from. */
     record Settings(long maxLocksPerTransaction, long maxConnections, long maxPreparedTransactions) {
 
+        long places() {
+            return maxLocksPerTransaction * (maxConnections + maxPreparedTransactions);
+        }
+
         @Override
         public String toString() {
-            long places = maxLocksPerTransaction * (maxConnections + maxPreparedTransactions);
             return "here " + maxLocksPerTransaction + " × (" + maxConnections + " + " + maxPreparedTransactions + ") = "
-                    + places + ", ";
+                    + places() + ", ";
         }
     }
 
-    /** Without {@code settings} where they were not read: from a full server they cannot be. */
+    /** Without {@code settings} where they were not read. */
     LockCapacityException(LockAttempt attempt, @Nullable Settings settings, Failure failure) {
         super(
                 "Full: no room for the " + attempt

@@ -2,6 +2,7 @@ package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.Wrapped;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
@@ -19,7 +20,7 @@ import reactor.core.scheduler.Scheduler;
  * <p>Used by one borrower at a time. What it must not be reused for is told by {@link #isUsable()}: the connection closed by
  * itself, was closed here because something about it was in doubt, or could not be cleaned.
  */
-final class LockConnection {
+final class LockConnection implements Watched {
 
     private static final Logger LOG = LoggerFactory.getLogger(LockConnection.class);
 
@@ -45,7 +46,23 @@ final class LockConnection {
      * @param backendStart in microseconds since 1970, or 0 where the server does not show it
      * @param pooled the backend may be another one in each transaction
      */
-    record Facts(int pid, long backendStart, String encoding, Limits limits, boolean pooled) {}
+    record Facts(int pid, long backendStart, String encoding, Limits limits, boolean pooled) {
+
+        /** Why one of the keys means nothing on this server, or null. */
+        @Nullable
+        String unfitFor(List<LockKey> keys) {
+            if (encoding.equals("UTF8")) {
+                return null;
+            }
+            for (LockKey key : keys) {
+                if (key.needsUtf8Server()) {
+                    return "key " + key + " has no hash that this server would agree with: its text is not ASCII, and"
+                            + " server_encoding is " + encoding + ", not UTF8. Use LockKey.named.";
+                }
+            }
+            return null;
+        }
+    }
 
     /** Who relies on the transaction that the connection's backend is in. */
     interface Holder {
@@ -129,8 +146,8 @@ final class LockConnection {
         holder = null;
     }
 
-    @Nullable
-    Holder holder() {
+    @Override
+    public @Nullable Holder holder() {
         return holder;
     }
 
@@ -138,8 +155,14 @@ final class LockConnection {
         // closing the connection answers what was in flight
     }
 
-    int pid() {
+    @Override
+    public int pid() {
         return pid;
+    }
+
+    @Override
+    public @Nullable Scheduler loop() {
+        return loopOf(wire);
     }
 
     /** Its event loop, where the driver tells: since 1.0.7. */
@@ -147,17 +170,18 @@ final class LockConnection {
         return wire instanceof Wrapped<?> wrapper ? wrapper.unwrap(Scheduler.class) : null;
     }
 
-    /** The pid does not tell which backend will run the next transaction. */
-    boolean isPooled() {
+    @Override
+    public boolean isPooled() {
         return facts.pooled();
     }
 
-    long backendStart() {
+    @Override
+    public long backendStart() {
         return facts.backendStart();
     }
 
-    String encoding() {
-        return facts.encoding();
+    Facts facts() {
+        return facts;
     }
 
     Limits limits() {

@@ -37,22 +37,24 @@ final class LockConnections {
     private final Set<LockConnection> open = ConcurrentHashMap.newKeySet();
     private final AtomicInteger demand = new AtomicInteger();
     private final AtomicInteger serverWaits = new AtomicInteger();
+    private final int maxConnections;
     private final int mostServerWaits;
     private final AtomicInteger settled = new AtomicInteger();
     private final Queue<Borrow> impatient = new ConcurrentLinkedQueue<>();
     private final AtomicInteger generation = new AtomicInteger();
 
     /** {@code opener} opens one connection, of the generation that it is given. */
-    LockConnections(IntFunction<Mono<LockConnection>> opener, ClientOptions options) {
+    LockConnections(IntFunction<Mono<LockConnection>> opener, ClientOptions options, int maxConnections) {
         this.options = options;
-        this.mostServerWaits = options.maxConnections() - 1;
+        this.maxConnections = maxConnections;
+        this.mostServerWaits = maxConnections - 1;
         // not on the caller's thread: a connection that is opened on an event loop lives on that loop, and soon all on
         // one;
         // and the first one ever loads native libraries
         this.pool = PoolBuilder.from(Mono.defer(() -> opener.apply(generation.get()))
                         .doOnNext(this::opened)
                         .subscribeOn(Schedulers.boundedElastic()))
-                .sizeBetween(0, options.maxConnections())
+                .sizeBetween(0, maxConnections)
                 .idleResourceReuseMruOrder()
                 .evictionPredicate((connection, metadata) -> isDistrusted(connection))
                 .destroyHandler(connection -> Mono.fromRunnable(connection::close))
@@ -88,7 +90,7 @@ final class LockConnections {
     private void decideImpatient() {
         while (!impatient.isEmpty()) {
             boolean room = reserve();
-            if (!room && settled.get() < options.maxConnections()) {
+            if (!room && settled.get() < maxConnections) {
                 return;
             }
             Borrow next = impatient.poll();
@@ -107,7 +109,7 @@ final class LockConnections {
     }
 
     private boolean reserve() {
-        for (int now = demand.get(); now < options.maxConnections(); now = demand.get()) {
+        for (int now = demand.get(); now < maxConnections; now = demand.get()) {
             if (demand.compareAndSet(now, now + 1)) {
                 return true;
             }
@@ -212,6 +214,6 @@ final class LockConnections {
     }
 
     int maxConnections() {
-        return options.maxConnections();
+        return maxConnections;
     }
 }

@@ -64,6 +64,39 @@ public interface LockRequest {
     LockRequest skipIfBusy();
 
     /**
+     * Waits without a statement that blocks on the server: tries again and again, after 10 ms at first and 250 ms at last, give or
+     * take half. A blocked statement keeps a snapshot, for which {@code CREATE INDEX CONCURRENTLY} waits and with which it can
+     * deadlock; a wait that polls does not. It has no place in the server's queue: another process may be served before it.
+     * Without this option a wait polls where no connection is left for it.
+     *
+     * @return a new request
+     */
+    LockRequest polling();
+
+    /**
+     * Takes the lock in a transaction, on a connection of its own, which the work can use; the default.
+     *
+     * @return a new request
+     */
+    LockRequest inTransaction();
+
+    /**
+     * Takes the lock for the session of a connection that many holds share: no connection each, no open transaction, and many times
+     * as many locks a second. For work that does not write through {@link HeldLock#connection()}, which there is none of, and for
+     * long holds.
+     *
+     * <p>Callers of one key in one process pass the lock on among themselves, at most
+     * {@link AdvisoryLocks.Builder#handOffLimit(int)} times in a row, and readers share it; so no other process is kept out for ever.
+     * The loss of a shared connection is the loss of all holds on it. Inside another hold the wait must be bounded: PostgreSQL sees no
+     * deadlock among session locks, as holder and waiter are different backends. A request then names keys that the surrounding holds
+     * have, or others, not both. Not behind a transaction-mode pooler.
+     *
+     * @return a new request, which errors with {@link IllegalArgumentException} where it would wait inside another hold without a
+     *     bound
+     */
+    LockRequest inSession();
+
+    /**
      * Never joins a surrounding hold: takes a connection and a transaction of its own, which commits on its own.
      *
      * <p>Inside a hold it does not wait for a connection but fails with {@link LockNotAvailableException} when none is free

@@ -10,6 +10,8 @@ import org.jspecify.annotations.Nullable;
  * @param keys in canonical order, distinct
  * @param maxWait {@code null}: for ever
  * @param skipIfBusy with {@code noWait}: busy completes empty
+ * @param polls waits without a statement that blocks on the server
+ * @param inSession the locks are the session's, else a transaction's
  * @param maxHold {@code null}: no bound
  */
 record LockSpec(
@@ -18,23 +20,37 @@ record LockSpec(
         @Nullable Duration maxWait,
         boolean noWait,
         boolean skipIfBusy,
+        boolean polls,
+        boolean inSession,
         boolean requireNew,
         @Nullable Duration maxHold) {
 
+    static LockSpec of(List<LockKey> keys, LockMode mode, @Nullable Duration maxWait) {
+        return new LockSpec(keys, mode, maxWait, false, false, false, false, false, null);
+    }
+
     LockSpec waiting(@Nullable Duration atMost) {
-        return new LockSpec(keys, mode, atMost, false, false, requireNew, maxHold);
+        return new LockSpec(keys, mode, atMost, false, false, polls, inSession, requireNew, maxHold);
     }
 
     LockSpec notWaiting(boolean skip) {
-        return new LockSpec(keys, mode, null, true, skip, requireNew, maxHold);
+        return new LockSpec(keys, mode, null, true, skip, polls, inSession, requireNew, maxHold);
+    }
+
+    LockSpec polling() {
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold);
+    }
+
+    LockSpec in(boolean session) {
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold);
     }
 
     LockSpec asNew() {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, true, maxHold);
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold);
     }
 
     LockSpec heldAtMost(Duration hold) {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, requireNew, hold);
+        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold);
     }
 
     /** Whether the failure is the one that {@code skipIfBusy} asked to be nothing. */

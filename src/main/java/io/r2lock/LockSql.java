@@ -53,6 +53,12 @@ final class LockSql {
                     + "(classid::int8<<32)|objid::int8),',') FROM pg_catalog.pg_locks"
                     + " WHERE locktype='advisory' AND granted AND pid=pg_backend_pid()";
 
+    /** Is the connection alive? */
+    static final String PROBE = "SELECT ''";
+
+    /** After an error on a connection that waited for a session lock: a wait that was cancelled may have been granted all the same. */
+    static final String UNLOCK_ALL = "SELECT pg_advisory_unlock_all()";
+
     private LockSql() {}
 
     /** What r2lock must know of a new connection; the text of the settings that follow it, if any, comes in further columns. */
@@ -62,8 +68,8 @@ final class LockSql {
 
     /** What {@link ServerCheck} asks first. */
     static final String CHECK_FACTS = "SELECT pg_backend_pid(),pg_is_in_recovery(),current_setting('server_version'),"
-            + "current_setting('server_encoding'),current_setting('max_locks_per_transaction')::bigint"
-            + "*(current_setting('max_connections')::bigint+current_setting('max_prepared_transactions')::bigint)";
+            + "current_setting('server_encoding'),current_setting('max_locks_per_transaction')::bigint,"
+            + "current_setting('max_connections')::bigint,current_setting('max_prepared_transactions')::bigint";
 
     /** The backend's pid, and whether it got the key, until the end of the transaction. */
     static String check(LockKey key) {
@@ -200,6 +206,19 @@ final class LockSql {
     /** As {@link #tryLock}, inside a transaction; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
     static String tryLockNested(List<LockKey> keys, LockMode mode) {
         return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode);
+    }
+
+    /** Waits for one session lock; the limits end with this message, which is one implicit transaction. */
+    static String sessionLock(LockKey key, LockMode mode, long limitMillis) {
+        StringBuilder sql = new StringBuilder(128);
+        setLimits(sql, limitMillis);
+        sql.append("SELECT ").append(mode == LockMode.EXCLUSIVE ? "pg_advisory_lock(" : "pg_advisory_lock_shared(");
+        return number(sql, key).append(')').toString();
+    }
+
+    static String sessionUnlock(LockKey key, LockMode mode) {
+        String call = mode == LockMode.EXCLUSIVE ? "SELECT pg_advisory_unlock(" : "SELECT pg_advisory_unlock_shared(";
+        return number(new StringBuilder(call), key).append(')').toString();
     }
 
     private static void setLimits(StringBuilder sql, long lockMillis) {

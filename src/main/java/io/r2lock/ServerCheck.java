@@ -39,7 +39,7 @@ final class ServerCheck {
         this.firstKey = key;
     }
 
-    static Mono<SelfCheck> run(ClientOptions options, PostgresqlConnection a, PostgresqlConnection b, LockKey key) {
+    static Mono<Verdict> run(ClientOptions options, PostgresqlConnection a, PostgresqlConnection b, LockKey key) {
         return Mono.defer(() -> new ServerCheck(options, a, b, key).run());
     }
 
@@ -57,11 +57,15 @@ final class ServerCheck {
         return Arguments.notNull("column " + index, row.get(index, type));
     }
 
-    private record Facts(int pid, boolean standby, String version, String encoding, long capacity) {}
+    private record Facts(
+            int pid, boolean standby, String version, String encoding, LockCapacityException.Settings lockTable) {}
+
+    /** What was found out. */
+    record Verdict(SelfCheck told, LockCapacityException.Settings lockTable) {}
 
     private record Probe(int pid, boolean granted) {}
 
-    private Mono<SelfCheck> run() {
+    private Mono<Verdict> run() {
         return ask(a, LockSql.CHECK_FACTS, ServerCheck::facts).flatMap(facts -> {
             pidsOfA.add(facts.pid());
             return rounds(1).map(excludes -> verdict(facts, excludes));
@@ -123,9 +127,16 @@ final class ServerCheck {
         return pidsOfA.size() > 1 || pidsOfB.size() > 1 || pidsOfA.equals(pidsOfB);
     }
 
-    private SelfCheck verdict(Facts facts, boolean excludes) {
-        return new SelfCheck(
-                excludes, isPooled(), facts.standby(), facts.version(), facts.encoding(), facts.capacity(), List.of());
+    private Verdict verdict(Facts facts, boolean excludes) {
+        SelfCheck told = new SelfCheck(
+                excludes,
+                isPooled(),
+                facts.standby(),
+                facts.version(),
+                facts.encoding(),
+                facts.lockTable().places(),
+                List.of());
+        return new Verdict(told, facts.lockTable());
     }
 
     private static Facts facts(Row row) {
@@ -134,7 +145,8 @@ final class ServerCheck {
                 column(row, 1, Boolean.class),
                 column(row, 2, String.class),
                 column(row, 3, String.class),
-                column(row, 4, Long.class));
+                new LockCapacityException.Settings(
+                        column(row, 4, Long.class), column(row, 5, Long.class), column(row, 6, Long.class)));
     }
 
     private static Probe probe(Row row) {

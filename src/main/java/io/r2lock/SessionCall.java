@@ -11,8 +11,10 @@ final class SessionCall {
     enum Answer {
         /** The session holds the lock. */
         GRANTED,
-        /** Somebody else holds it, or this session does already. */
+        /** Somebody else holds it. */
         BUSY,
+        /** This session holds it already, or did when it was this call's turn; the server was not asked. */
+        CLAIMED,
         /** The session has given the lock back. */
         RELEASED,
         /** The session did not hold what was to be given back: a loss that nobody had noticed. */

@@ -65,7 +65,7 @@ final class SessionClaims {
         if (call.isUnlock()) {
             return claimed == call.mode ? null : SessionCall.Answer.NOT_HELD;
         }
-        return claimed == null ? null : SessionCall.Answer.BUSY;
+        return claimed == null ? null : SessionCall.Answer.CLAIMED;
     }
 
     /** Records the answer of a current call; the result is the call that is current now. */
@@ -80,7 +80,7 @@ final class SessionClaims {
                     claim(entry, null);
                 }
             }
-            case BUSY -> {}
+            case BUSY, CLAIMED -> {}
         }
         SessionCall next = call.behind;
         call.behind = null;

@@ -2,7 +2,6 @@ package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.R2dbcTimeoutException;
-import io.r2dbc.spi.Wrapped;
 import java.util.List;
 import java.util.Queue;
 import java.util.concurrent.RejectedExecutionException;
@@ -61,6 +60,7 @@ final class SessionConnection {
     private final Sinks.Empty<Void> closed = Sinks.empty();
     private volatile int work;
     private volatile boolean deadlineMet;
+    private volatile boolean probed;
 
     private final SessionClaims claims = new SessionClaims();
     private final Reconciliation doubt = new Reconciliation(claims);
@@ -80,7 +80,7 @@ final class SessionConnection {
 
     /** Sending from another thread would hop to the event loop in the driver anyway. */
     private static Scheduler loopOf(PostgresqlConnection wire) {
-        Scheduler loop = wire instanceof Wrapped<?> driver ? driver.unwrap(Scheduler.class) : null;
+        Scheduler loop = LockConnection.loopOf(wire);
         return loop == null ? Schedulers.immediate() : loop;
     }
 
@@ -97,6 +97,12 @@ final class SessionConnection {
     /** Gives back a lock that was granted. */
     void unlock(LockKey key, LockMode mode, SessionCall.Listener caller) {
         arrived.offer(new SessionCall(true, key, mode, caller));
+        schedule();
+    }
+
+    /** Finds out in time whether the server still answers, where no call does. */
+    void probe() {
+        probed = true;
         schedule();
     }
 
@@ -255,6 +261,12 @@ final class SessionConnection {
     }
 
     private void send() {
+        if (probed) {
+            probed = false;
+            if (flight.isQuiet() && queue.isEmpty() && doubt.isCertain()) {
+                flight.probe();
+            }
+        }
         if (!doubt.isCertain()) {
             if (flight.isQuiet()) {
                 flight.send(doubt.next());

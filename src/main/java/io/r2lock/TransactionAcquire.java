@@ -14,7 +14,7 @@ import reactor.core.Disposables;
  * <p>Who holds something already (a {@code requireNew} inside a hold) never queues at a gate and never waits for the pool:
  * two such chains could wait for each other there, unseen. On the server PostgreSQL sees them.
  */
-final class TransactionAcquire extends Acquire implements Borrow.Taker {
+final class TransactionAcquire extends StatementAcquire implements Borrow.Taker {
 
     private static final long FIRST_BACKOFF_MILLIS = 10;
     private static final long LONGEST_BACKOFF_MILLIS = 250;
@@ -27,7 +27,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         TRY,
         /** Another hold of this process has the shared lock, so this one is most likely free too. */
         FOLLOW,
-        /** No permit was left. */
+        /** {@code polling}, or no permit was left. */
         POLL
     }
 
@@ -68,7 +68,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
 
     private @Nullable LockKey held(Hold inner) {
         for (LockKey key : spec.keys()) {
-            if (inner.isTakenOutside(null, key)) {
+            if (inner.isTaken(key)) {
                 return key;
             }
         }
@@ -95,7 +95,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     public void taken(Lease taken) {
         lease = taken;
         LockConnection on = taken.connection();
-        String unfit = encodingMismatch(on);
+        String unfit = on.facts().unfitFor(spec.keys());
         if (unfit != null) {
             taken.giveBack();
             leaveGates();
@@ -120,19 +120,6 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         }
     }
 
-    private @Nullable String encodingMismatch(LockConnection on) {
-        if (on.encoding().equals("UTF8")) {
-            return null;
-        }
-        for (LockKey key : spec.keys()) {
-            if (key.needsUtf8Server()) {
-                return "key " + key + " has no hash that this server would agree with: its text is not ASCII, and"
-                        + " server_encoding is " + on.encoding() + ", not UTF8. Use LockKey.named.";
-            }
-        }
-        return null;
-    }
-
     private Attempt chooseAttempt() {
         if (spec.noWait()) {
             return Attempt.TRY;
@@ -140,7 +127,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
         if (surrounding == null && gates.isFollower()) {
             return Attempt.FOLLOW;
         }
-        return connections.mayWaitOnServer() ? Attempt.WAIT : Attempt.POLL;
+        return !spec.polls() && connections.mayWaitOnServer() ? Attempt.WAIT : Attempt.POLL;
     }
 
     private void attemptEnded() {
@@ -152,7 +139,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     @Override
     public void notTaken(Throwable error) {
         leaveGates();
-        fail(BORROWING, client.isClosing() ? waited.closed() : waited.failure(error));
+        fail(BORROWING, client.isClosing() ? waited.closed() : failure(error));
     }
 
     @Override
@@ -200,7 +187,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
                 attemptEnded();
                 lease().giveBack();
                 leaveGates();
-                fail(UNDOING, waited.failure(error));
+                fail(UNDOING, failure(error));
             }
         });
     }
@@ -209,9 +196,7 @@ final class TransactionAcquire extends Acquire implements Borrow.Taker {
     private void dead(@Nullable Throwable error) {
         if (replaced) {
             leaveGates();
-            fail(
-                    UNDOING,
-                    waited.failure(error != null ? error : new IllegalStateException("the connection was closed")));
+            fail(UNDOING, failure(error != null ? error : new IllegalStateException("the connection was closed")));
             return;
         }
         replaced = true;

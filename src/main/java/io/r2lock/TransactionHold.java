@@ -65,6 +65,11 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         return view;
     }
 
+    @Override
+    public int backendPid() {
+        return connection.pid();
+    }
+
     LockConnection lockConnection() {
         return connection;
     }
@@ -93,7 +98,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         nestedPlaces.add(places);
     }
 
-    /** Whether the server holds the key for this transaction. */
+    @Override
     boolean hasTaken(LockKey key) {
         return spec.keys().contains(key) || nestedKeys.contains(key);
     }

@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Who waits for whom among the requests inside one transaction. Siblings that nest B, D and D, B wait for each other's turns,
+ * Who waits for whom among the requests inside one outermost hold, for keys that are held already. Siblings that nest B, D and D, B wait for each other's turns,
  * and as they are one backend PostgreSQL cannot see it: so who would close such a cycle is refused.
  *
  * <p>A request waits for those that came to one of its keys before it, unless both are shared, and, once granted, for the
@@ -42,13 +42,13 @@ final class TurnWaits {
         }
     }
 
-    private final KeyGates gates;
+    private final KeyGates gates = new KeyGates();
 
     /** Who is at a key, inside or queued, in the order of arrival. */
     private final Map<Object, Map<Member, LockMode>> present = new HashMap<>();
 
-    TurnWaits(KeyGates gates) {
-        this.gates = gates;
+    KeyGates gates() {
+        return gates;
     }
 
     synchronized Entry enter(Member member, Waiter place) {
@@ -89,15 +89,15 @@ final class TurnWaits {
 
     /** Whether anybody can wait for one that came last to its last key: those behind it elsewhere, or a hold around it. */
     private static boolean isAwaited(Member member) {
-        return member.keys.size() > 1 || member.request.surrounding instanceof JoinedHold;
+        Hold around = member.request.surrounding;
+        return member.keys.size() > 1 || (around != null && around.surrounding != null);
     }
 
     private boolean closesCycle(Member newcomer) {
         Map<Acquire, List<Member>> inner = new HashMap<>();
         for (Map<Member, LockMode> members : present.values()) {
             for (Member member : members.keySet()) {
-                Hold around = member.request.surrounding;
-                if (around != null) {
+                for (Hold around = member.request.surrounding; around != null; around = around.surrounding) {
                     inner.computeIfAbsent(around.acquire, outer -> new ArrayList<>())
                             .add(member);
                 }

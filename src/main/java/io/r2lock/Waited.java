@@ -5,6 +5,7 @@ import io.r2lock.AdvisoryLockException.LockAttempt;
 import io.r2lock.LockTimeoutException.WaitTimes;
 import java.time.Duration;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 import reactor.core.scheduler.Scheduler;
 
 /** Where the time of one attempt went, and the errors that tell it. */
@@ -84,7 +85,7 @@ final class Waited {
     }
 
     /** Maps an error of the lock's statement, or of opening a connection. */
-    AdvisoryLockException failure(Throwable error) {
+    AdvisoryLockException failure(Throwable error, LockCapacityException.@Nullable Settings lockTable) {
         String sqlState = SqlStates.of(error);
         Failure failure = new Failure(error, sqlState);
         if (SqlStates.isDeadlock(sqlState)) {
@@ -98,7 +99,7 @@ final class Waited {
             return timedOut();
         }
         if (SqlStates.isOutOfLocks(sqlState)) {
-            return new LockCapacityException(attempt(), null, failure);
+            return new LockCapacityException(attempt(), lockTable, failure);
         }
         String state = sqlState == null ? "" : " [SQLSTATE " + sqlState + "]";
         return new LockServerException("No " + attempt() + ": " + error.getMessage() + state, attempt(), failure);

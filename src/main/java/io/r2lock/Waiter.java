@@ -29,8 +29,21 @@ final class Waiter {
         void come(Waiter waiter);
     }
 
+    /** What one waiter holds on the server and can hand over to the next one. */
+    interface Baton {
+        /** Not known to be lost. */
+        boolean isGood();
+    }
+
+    /** From whom a waiter can take over what it would ask the server for. */
+    enum Heir {
+        NOBODY,
+        SESSION
+    }
+
     final Object key;
     final LockMode mode;
+    final Heir heir;
     final Turn turn;
 
     /**
@@ -45,26 +58,39 @@ final class Waiter {
     /** Went in while somebody inside held the shared lock: it may try for the lock, and need not wait for it. */
     boolean follower;
 
+    /** What it holds, where the gate knows of it: granted to itself, taken over, or shared. */
+    @Nullable
+    Baton baton;
+
+    /** It is giving back for all: the gate is closed until it leaves. */
+    boolean closes;
+
     @Nullable
     Waiter previous;
 
     @Nullable
     Waiter next;
 
-    private Waiter(Object key, LockMode mode, boolean pathfinder, Turn turn) {
+    private Waiter(Object key, LockMode mode, Heir heir, boolean pathfinder, Turn turn) {
         this.key = key;
         this.mode = mode;
+        this.heir = heir;
         this.pathfinder = pathfinder;
         this.turn = turn;
     }
 
     /** For a key that the server is waited for once the gate is passed. */
     static Waiter forServer(LockKey key, LockMode mode, Turn turn) {
-        return new Waiter(key, mode, mode == LockMode.SHARED, turn);
+        return new Waiter(key, mode, Heir.NOBODY, mode == LockMode.SHARED, turn);
     }
 
     /** For something that this process alone decides, or that the server is not waited for. */
     static Waiter forTurn(Object key, LockMode mode, Turn turn) {
-        return new Waiter(key, mode, false, turn);
+        return new Waiter(key, mode, Heir.NOBODY, false, turn);
+    }
+
+    /** For a session lock; {@code waits}: for this key alone, on the server once the gate is passed. */
+    static Waiter forSession(LockKey key, LockMode mode, boolean waits, Heir heir, Turn turn) {
+        return new Waiter(key, mode, heir, waits && mode == LockMode.SHARED, turn);
     }
 }

@@ -47,8 +47,8 @@ class AcquireTest {
                 Schedulers.parallel(),
                 sql -> Mono.just(false),
                 () -> Mono.fromRunnable(cancelRequests::incrementAndGet));
-        LockSpec spec = new LockSpec(List.of(KEY), LockMode.EXCLUSIVE, null, true, false, false, null);
-        Acquire attempt = new StoppedWhenRefused(client, spec);
+        LockSpec spec = LockSpec.of(List.of(KEY), LockMode.EXCLUSIVE, null).notWaiting(false);
+        StatementAcquire attempt = new StoppedWhenRefused(client, spec);
 
         client.begin(attempt);
         attempt.lock(connection, "lock", true);
@@ -61,7 +61,7 @@ class AcquireTest {
     }
 
     /** Its caller cancels while a refused lock is being undone. */
-    private static final class StoppedWhenRefused extends Acquire {
+    private static final class StoppedWhenRefused extends StatementAcquire {
 
         StoppedWhenRefused(DefaultAdvisoryLocks client, LockSpec spec) {
             super(client, spec, null, new Receiver() {

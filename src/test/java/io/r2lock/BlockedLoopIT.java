@@ -18,6 +18,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BiConsumer;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -169,6 +170,9 @@ class BlockedLoopIT {
         ClientOptions options = new ClientOptions(
                 Schedulers.parallel(),
                 10,
+                1,
+                1,
+                64,
                 null,
                 Duration.ofSeconds(3),
                 Duration.ofSeconds(1),
@@ -191,6 +195,16 @@ class BlockedLoopIT {
             @Override
             public Mono<PostgresqlConnection> openForHeartbeat(Scheduler from) {
                 return opener.openForHeartbeat(from).doOnNext(heartbeats::add);
+            }
+
+            @Override
+            public Mono<SessionWire> openForSession() {
+                return opener.openForSession();
+            }
+
+            @Override
+            public LockCapacityException.@Nullable Settings lockTable() {
+                return opener.lockTable();
             }
 
             @Override

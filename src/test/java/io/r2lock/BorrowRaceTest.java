@@ -18,7 +18,8 @@ class BorrowRaceTest {
 
     private final LockConnections connections = new LockConnections(
             generation -> Mono.fromSupplier(FakeConnection::granting),
-            FakeConnection.options(Schedulers.parallel(), 1));
+            FakeConnection.options(Schedulers.parallel(), 1),
+            1);
 
     /** Remembers what it was told, and gives back what it was given. */
     private static final class Taker implements Borrow.Taker {

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.function.Function;
 import java.util.function.IntFunction;
 import java.util.function.Supplier;
+import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Scheduler;
@@ -65,6 +66,16 @@ final class FakeConnection {
             }
 
             @Override
+            public Mono<SessionWire> openForSession() {
+                return Mono.error(new IllegalStateException("no server"));
+            }
+
+            @Override
+            public LockCapacityException.@Nullable Settings lockTable() {
+                return null;
+            }
+
+            @Override
             public Mono<PostgresqlConnection> openForHeartbeat(Scheduler from) {
                 return Mono.error(new IllegalStateException("no server"));
             }
@@ -85,6 +96,9 @@ final class FakeConnection {
         return new ClientOptions(
                 clock,
                 maxConnections,
+                1,
+                1,
+                64,
                 null,
                 Duration.ofSeconds(5),
                 Duration.ofSeconds(1),

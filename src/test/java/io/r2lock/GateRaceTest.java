@@ -197,7 +197,7 @@ class GateRaceTest {
     @Test
     void severalKeys_passRacesCancel_noGateIsKept() {
         List<LockKey> keys = List.of(LockKey.of(1), LockKey.of(2), LockKey.of(3));
-        LockSpec spec = new LockSpec(keys, LockMode.EXCLUSIVE, null, false, false, false, null);
+        LockSpec spec = LockSpec.of(keys, LockMode.EXCLUSIVE, null);
         for (int round = 0; round < ROUNDS; round++) {
             Caller holder = new Caller(LockMode.EXCLUSIVE).enter();
             AtomicInteger passed = new AtomicInteger();

@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.UnaryOperator;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Order;
@@ -30,6 +31,7 @@ abstract class LockingContract {
     private static final LockKey C = LockKey.of(1_003);
 
     private final TestServer server;
+    private final UnaryOperator<LockRequest> scope;
     private final Sessions sessions;
 
     @RegisterExtension
@@ -44,8 +46,9 @@ abstract class LockingContract {
     private DefaultAdvisoryLocks there;
 
     @SuppressWarnings("NullAway.Init")
-    LockingContract(TestServer server) {
+    LockingContract(TestServer server, UnaryOperator<LockRequest> scope) {
         this.server = server;
+        this.scope = scope;
         sessions = new Sessions(server);
         residue = NoResidue.on(server);
         clients = new TestClients(residue);
@@ -57,6 +60,18 @@ abstract class LockingContract {
         there = clients.open(server);
     }
 
+    private LockRequest exclusive(DefaultAdvisoryLocks client, LockKey key, LockKey... more) {
+        return scope.apply(client.exclusive(key, more));
+    }
+
+    private LockRequest exclusive(DefaultAdvisoryLocks client, List<LockKey> keys) {
+        return scope.apply(client.exclusive(keys));
+    }
+
+    private LockRequest shared(DefaultAdvisoryLocks client, LockKey key, LockKey... more) {
+        return scope.apply(client.shared(key, more));
+    }
+
     @AfterEach
     void close() {
         sessions.close();
@@ -64,40 +79,40 @@ abstract class LockingContract {
 
     @Test
     void exclusive_excludesBothModes_hereAndThere() {
-        HeldLock hold = acquire(here.exclusive(A));
+        HeldLock hold = acquire(exclusive(here, A));
         for (DefaultAdvisoryLocks client : List.of(here, there)) {
-            assertBusy(client.exclusive(A));
-            assertBusy(client.shared(A));
-            assertFree(client.exclusive(B));
+            assertBusy(exclusive(client, A));
+            assertBusy(shared(client, A));
+            assertFree(exclusive(client, B));
         }
         release(hold);
-        assertFree(here.exclusive(A));
-        assertFree(there.shared(A));
+        assertFree(exclusive(here, A));
+        assertFree(shared(there, A));
     }
 
     @Test
     void shared_admitsShared_andExcludesExclusive_hereAndThere() {
-        HeldLock hold = acquire(here.shared(A));
+        HeldLock hold = acquire(shared(here, A));
         for (DefaultAdvisoryLocks client : List.of(here, there)) {
-            assertFree(client.shared(A));
-            assertBusy(client.exclusive(A));
+            assertFree(shared(client, A));
+            assertBusy(exclusive(client, A));
         }
-        HeldLock second = acquire(here.shared(A));
-        HeldLock third = acquire(there.shared(A));
+        HeldLock second = acquire(shared(here, A));
+        HeldLock third = acquire(shared(there, A));
         assertThat(sessions.held()).isEqualTo(3);
         release(hold);
         release(second);
-        assertBusy(here.exclusive(A));
+        assertBusy(exclusive(here, A));
         release(third);
-        assertFree(here.exclusive(A));
+        assertFree(exclusive(here, A));
     }
 
     @Test
     void waiting_isServedWhenTheHolderEnds_hereAndThere() {
         for (DefaultAdvisoryLocks client : List.of(here, there)) {
-            HeldLock hold = acquire(here.exclusive(A));
+            HeldLock hold = acquire(exclusive(here, A));
             CompletableFuture<Integer> waiting =
-                    client.withAdvisoryLock(A, Mono.just(1)).toFuture();
+                    exclusive(client, A).guard(Mono.just(1)).toFuture();
             Await.until("waiting", () -> client == here || sessions.waiting() == 1);
             assertThat(waiting).isNotDone();
             release(hold);
@@ -113,33 +128,33 @@ abstract class LockingContract {
                 .delayElement(Duration.ofMillis(1))
                 .doOnNext(last -> inside.decrementAndGet());
         Flux.range(0, 200)
-                .flatMap(i -> (i % 2 == 0 ? here : there).withAdvisoryLock(A, work), 200)
+                .flatMap(i -> exclusive(i % 2 == 0 ? here : there, A).guard(work), 200)
                 .blockLast(PATIENCE);
         assertThat(most).hasValue(1);
     }
 
     @Test
     void severalKeys_areAllOrNothing() {
-        HeldLock hold = acquire(there.exclusive(C));
-        assertBusy(here.exclusive(A, B, C));
+        HeldLock hold = acquire(exclusive(there, C));
+        assertBusy(exclusive(here, A, B, C));
         assertThat(sessions.held()).isEqualTo(1);
-        assertThatThrownBy(() -> acquire(here.exclusive(A, B, C).waitAtMost(Duration.ofMillis(100))))
+        assertThatThrownBy(() -> acquire(exclusive(here, A, B, C).waitAtMost(Duration.ofMillis(100))))
                 .isInstanceOf(LockTimeoutException.class);
         assertThat(sessions.held()).isEqualTo(1);
         release(hold);
 
-        HeldLock all = acquire(here.exclusive(List.of(C, A, B, A, C)));
+        HeldLock all = acquire(exclusive(here, List.of(C, A, B, A, C)));
         assertThat(all.keys()).containsExactly(A, B, C);
         assertThat(sessions.held()).isEqualTo(3);
-        assertBusy(there.exclusive(B));
+        assertBusy(exclusive(there, B));
         release(all);
         assertThat(sessions.held()).isZero();
     }
 
     @Test
     void severalKeys_inAnyOrder_neverDeadlock() {
-        List<LockRequest> requests =
-                List.of(here.exclusive(A, B, C), here.exclusive(C, B, A), there.exclusive(B, A), there.exclusive(C, A));
+        List<LockRequest> requests = List.of(
+                exclusive(here, A, B, C), exclusive(here, C, B, A), exclusive(there, B, A), exclusive(there, C, A));
         Long done = Flux.range(0, 200)
                 .flatMap(i -> requests.get(i % 4).guard(Mono.just(i)), 50)
                 .count()
@@ -151,8 +166,8 @@ abstract class LockingContract {
     void keys_areSeenInPgLocks_asPostgresKnowsThem() {
         List<LockKey> keys =
                 List.of(LockKey.of(-2), LockKey.of(0x1_0000_0002L), LockKey.of(-3, 4), LockKey.of(Long.MIN_VALUE));
-        HeldLock hold = acquire(here.exclusive(keys));
-        HeldLock shared = acquire(here.shared(LockKey.of(7)));
+        HeldLock hold = acquire(exclusive(here, keys));
+        HeldLock shared = acquire(shared(here, LockKey.of(7)));
 
         assertThat(server.query("select classid::bigint as high, objid::bigint as low, objsubid::int as kind, mode"
                         + " from pg_locks where locktype = 'advisory' and pid in (" + hold.backendPid() + ", "
@@ -174,21 +189,21 @@ abstract class LockingContract {
     @Test
     void bareSql_isExcludedToo() {
         TestClients.holdElsewhere(sessions, 1_001);
-        assertBusy(here.exclusive(A));
-        assertBusy(here.shared(A));
+        assertBusy(exclusive(here, A));
+        assertBusy(shared(here, A));
     }
 
     @Test
     void noWait_andTry_failWithNotAvailable_andSkipCompletesEmpty() {
-        HeldLock hold = acquire(there.exclusive(A));
+        HeldLock hold = acquire(exclusive(there, A));
         for (DefaultAdvisoryLocks client : List.of(here, there)) {
-            assertBusy(client.exclusive(A));
+            assertBusy(exclusive(client, A));
             assertThatThrownBy(() -> client.tryWithAdvisoryLock(A, Mono.just(1)).block(PATIENCE))
                     .isInstanceOf(LockNotAvailableException.class);
             assertThatThrownBy(() -> client.tryWithAdvisoryLock(A, (Publisher<Integer>) Flux.just(1))
                             .blockLast(PATIENCE))
                     .isInstanceOf(LockNotAvailableException.class);
-            LockRequest skipping = client.exclusive(A).skipIfBusy();
+            LockRequest skipping = exclusive(client, A).skipIfBusy();
             StepVerifier.create(skipping.guard(Mono.just(1))).verifyComplete();
             StepVerifier.create(skipping.guard(Flux.just(1))).verifyComplete();
             StepVerifier.create(skipping.acquire()).verifyComplete();
@@ -198,13 +213,13 @@ abstract class LockingContract {
         assertThat(here.tryWithAdvisoryLock(A, (Publisher<Integer>) Flux.just(1))
                         .blockLast(PATIENCE))
                 .isEqualTo(1);
-        assertThat(here.exclusive(A).skipIfBusy().guard(Mono.just(1)).block(PATIENCE))
+        assertThat(exclusive(here, A).skipIfBusy().guard(Mono.just(1)).block(PATIENCE))
                 .isEqualTo(1);
     }
 
     @Test
     void holdTellsItsKeysModeAndBackend() {
-        HeldLock hold = acquire(here.shared(B, A));
+        HeldLock hold = acquire(shared(here, B, A));
         assertThat(hold.keys()).containsExactly(A, B);
         assertThat(hold.mode()).isEqualTo(LockMode.SHARED);
         assertThat(server.count("select count(*) from pg_locks where locktype = 'advisory' and mode = 'ShareLock' and"
@@ -216,11 +231,11 @@ abstract class LockingContract {
     @Test
     void refusal_tellsWhatWasAskedForAndHowLongItWaited() {
         LockKey named = LockKey.named("order", "42");
-        HeldLock hold = acquire(there.exclusive(named));
+        HeldLock hold = acquire(exclusive(there, named));
 
         LockNotAvailableException busy = catchThrowableOfType(
                 LockNotAvailableException.class,
-                () -> here.shared(named, A).noWait().acquire().block(PATIENCE));
+                () -> shared(here, named, A).noWait().acquire().block(PATIENCE));
         assertThat(busy.keys()).containsExactlyInAnyOrder(named, A);
         assertThat(busy.mode()).isEqualTo(LockMode.SHARED);
         assertThat(busy.waited()).isBetween(Duration.ZERO, PATIENCE);
@@ -229,7 +244,7 @@ abstract class LockingContract {
         assertThat(busy).hasMessageContaining(named.toString()).hasMessageContaining("shared");
 
         LockTimeoutException late = catchThrowableOfType(
-                LockTimeoutException.class, () -> acquire(here.exclusive(named).waitAtMost(Duration.ofMillis(100))));
+                LockTimeoutException.class, () -> acquire(exclusive(here, named).waitAtMost(Duration.ofMillis(100))));
         assertThat(late.keys()).containsExactly(named);
         assertThat(late.mode()).isEqualTo(LockMode.EXCLUSIVE);
         assertThat(late.waited()).isBetween(Duration.ofMillis(100), Duration.ofMillis(300));
@@ -246,7 +261,7 @@ abstract class LockingContract {
                         server.configuration().username("pauper").password("x").build()),
                 builder -> {});
         LockServerException refused =
-                catchThrowableOfType(LockServerException.class, () -> acquire(pauper.exclusive(A)));
+                catchThrowableOfType(LockServerException.class, () -> acquire(exclusive(pauper, A)));
         assertThat(refused.sqlState()).isEqualTo("53300");
         assertThat(refused.keys()).containsExactly(A);
         assertThat(refused).hasMessageContaining(A.toString()).hasCauseInstanceOf(io.r2dbc.spi.R2dbcException.class);

@@ -3,6 +3,6 @@ package io.r2lock;
 class LockingContractIT extends LockingContract {
 
     LockingContractIT() {
-        super(TestServer.newest());
+        super(TestServer.newest(), LockRequest::inTransaction);
     }
 }

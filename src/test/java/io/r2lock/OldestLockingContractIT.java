@@ -3,6 +3,6 @@ package io.r2lock;
 class OldestLockingContractIT extends LockingContract {
 
     OldestLockingContractIT() {
-        super(TestServer.oldest());
+        super(TestServer.oldest(), LockRequest::inTransaction);
     }
 }

@@ -1,6 +1,6 @@
 package io.r2lock;
 
-import static io.r2lock.SessionCall.Answer.BUSY;
+import static io.r2lock.SessionCall.Answer.CLAIMED;
 import static io.r2lock.SessionCall.Answer.GRANTED;
 import static io.r2lock.SessionCall.Answer.NOT_HELD;
 import static io.r2lock.SessionCall.Answer.RELEASED;
@@ -97,7 +97,7 @@ class SessionConnectionTest {
         assertThat(server.inFlight()).isEqualTo(2);
         server.answer();
         assertThat(first.answer).isEqualTo(GRANTED);
-        assertThat(busy.answer).as("held by this session, so not asked").isEqualTo(BUSY);
+        assertThat(busy.answer).as("held by this session, so not asked").isEqualTo(CLAIMED);
         assertThat(release.isAnswered()).isFalse();
         server.answerAll();
         assertThat(release.answer).isEqualTo(RELEASED);
@@ -111,7 +111,7 @@ class SessionConnectionTest {
                 IntStream.range(0, 100_000).mapToObj(i -> lock(connection, A)).toList();
         server.answerAll();
         assertThat(many.get(0).answer).isEqualTo(GRANTED);
-        assertThat(many.subList(1, many.size())).allMatch(call -> call.answer == BUSY);
+        assertThat(many.subList(1, many.size())).allMatch(call -> call.answer == CLAIMED);
         unlock(connection, A);
         server.answerAll();
         assertThat(connection.claims().keys()).isZero();

@@ -1,0 +1,296 @@
+package io.r2lock;
+
+import java.util.Objects;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+import reactor.core.Disposable;
+import reactor.core.publisher.Mono;
+
+/**
+ * Takes session locks: passes the gates of this process, where it may take over what others of this process hold, and tries the
+ * rest on the connections that the keys share.
+ *
+ * <p>A key that is busy is waited for, while those before it in the canonical order stay held and those behind it are given back;
+ * so such requests never wait for each other in a circle. It waits in the server's queue where a connection is free for that, and
+ * else tries again after pauses.
+ *
+ * <p>Who holds something already never queues at a gate, as in {@link TransactionAcquire}; and because PostgreSQL cannot see who
+ * holds and who waits in session scope, its wait must have a bound.
+ */
+final class SessionAcquire extends Acquire {
+
+    static final long FIRST_BACKOFF_MILLIS = 10;
+    static final long LONGEST_BACKOFF_MILLIS = 250;
+
+    private final SessionKeys keys;
+    private final GatePass gates;
+
+    private boolean replaced;
+    private boolean repeated;
+    private long backoffMillis = FIRST_BACKOFF_MILLIS;
+    private volatile @Nullable Disposable backoff;
+
+    /** The wait on the server; null while keys are tried. */
+    private volatile @Nullable SessionWait wait;
+
+    private int waitedFor;
+
+    SessionAcquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
+        super(client, spec, surrounding, receiver);
+        this.gates = GatePass.forSession(client.gates(), spec, surrounding == null && !spec.noWait(), this::passed);
+        this.keys = new SessionKeys(client, spec.keys(), gates);
+    }
+
+    @Override
+    void begin() {
+        if (surrounding != null) {
+            RuntimeException impossible = impossibleInside(surrounding);
+            if (impossible != null) {
+                giveUp(QUEUED, impossible);
+                return;
+            }
+            gates.tryEach();
+            passed();
+        } else if (!spec.noWait()) {
+            gates.queue();
+        } else if (gates.tryEvery()) {
+            passed();
+        } else {
+            giveUp(QUEUED, waited.busy("by another caller of this process"));
+        }
+    }
+
+    private @Nullable RuntimeException impossibleInside(Hold around) {
+        for (LockKey key : spec.keys()) {
+            if (around.isTaken(key)) {
+                return new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + key
+                        + ", so waiting for it could only deadlock itself");
+            }
+        }
+        return spec.noWait() || spec.maxWait() != null
+                ? null
+                : new IllegalArgumentException("wait must be bounded for the " + waited.attempt()
+                        + ", which waits in session scope inside another hold, was for ever: PostgreSQL does not see a"
+                        + " cycle of such waits. Use waitAtMost or noWait.");
+    }
+
+    private void passed() {
+        keys.inherit();
+        if (keys.firstMissing() < keys.count()) {
+            proceed(QUEUED);
+        } else if (advance(QUEUED, GRANTED)) {
+            granted();
+        }
+    }
+
+    /** Takes the keys that are missing. */
+    private void proceed(int from) {
+        if (!advance(from, BORROWING)) {
+            return;
+        }
+        for (int i = keys.firstMissing(); i < keys.count(); i++) {
+            SessionSlot slot = client.sessions().slot(keys.key(i));
+            if (slot.open() == null) {
+                open(slot);
+                return;
+            }
+        }
+        tryMissing();
+    }
+
+    private void open(SessionSlot slot) {
+        Mono<SessionBackend> opened = slot.opened();
+        opened.subscribe(
+                backend -> {
+                    String unfit = backend.unfitFor(spec.keys());
+                    if (unfit != null) {
+                        giveUp(BORROWING, new IllegalArgumentException(unfit));
+                    } else if (advance(BORROWING, PAUSING)) {
+                        // there may be another one to be opened
+                        proceed(PAUSING);
+                    }
+                },
+                error -> giveUp(BORROWING, client.isClosing() ? waited.closed() : failure(error)));
+    }
+
+    private void tryMissing() {
+        SessionTries tries = new SessionTries(client.sessions(), keys, spec.mode(), this::decide);
+        wait = null;
+        if (advance(BORROWING, LOCKING)) {
+            tries.begin();
+        }
+    }
+
+    /** The state is LOCKING or, after a stop, STOPPING. */
+    private void decide(SessionTries tries) {
+        if (tries.isGone() && !replaced) {
+            replaced = true;
+            tryAgain(LOCKING);
+        } else if (tries.hasFailed()) {
+            if (advance(LOCKING, UNDOING)) {
+                giveUp(tries.error());
+            } else {
+                undo();
+            }
+        } else if (tries.isBusy()) {
+            busy(tries);
+        } else if (advance(LOCKING, GRANTED)) {
+            granted();
+        } else {
+            undo();
+        }
+    }
+
+    private void busy(SessionTries tries) {
+        int index = tries.busyAt();
+        if (tries.isClaimed() && !repeated) {
+            repeated = true;
+            tryAgain(LOCKING);
+        } else if (!spec.noWait()) {
+            keys.releaseBehind(index, () -> waitFor(index));
+        } else if (advance(LOCKING, UNDOING)) {
+            keys.release(lost -> fail(UNDOING, waited.busy("by another process, or by another hold on the server")));
+        } else {
+            undo();
+        }
+    }
+
+    private void tryAgain(int from) {
+        if (advance(from, PAUSING)) {
+            proceed(PAUSING);
+        } else {
+            undo();
+        }
+    }
+
+    private void waitFor(int index) {
+        waitedFor = index;
+        if (spec.polls()) {
+            if (!poll(LOCKING)) {
+                undo();
+            }
+            return;
+        }
+        SessionWait next = new SessionWait(this, keys.key(index));
+        wait = next;
+        if (advance(LOCKING, BORROWING)) {
+            next.begin();
+        } else {
+            undo();
+        }
+    }
+
+    private boolean poll(int from) {
+        long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
+        backoffMillis = Math.min(2 * backoffMillis, LONGEST_BACKOFF_MILLIS);
+        wait = null;
+        if (!advance(from, PAUSING)) {
+            return false;
+        }
+        backoff = client.options().clock().schedule(() -> proceed(PAUSING), delay, TimeUnit.MILLISECONDS);
+        return true;
+    }
+
+    /** No connection is free to wait on; who stopped it meanwhile has undone it. */
+    void cannotWait() {
+        poll(BORROWING);
+    }
+
+    /** The wait is about to be sent; {@code false} when a stop came first. */
+    boolean waits() {
+        return advance(BORROWING, LOCKING);
+    }
+
+    /** {@code false} when a stop came first. */
+    boolean waitGranted(SessionLock lock) {
+        keys.put(waitedFor, lock);
+        boolean last = keys.firstMissing() == keys.count();
+        if (!advance(LOCKING, last ? GRANTED : PAUSING)) {
+            keys.put(waitedFor, null);
+            return false;
+        }
+        if (last) {
+            granted();
+        } else {
+            proceed(PAUSING);
+        }
+        return true;
+    }
+
+    /** {@code false} when a stop came first. */
+    boolean waitRefused() {
+        return advance(LOCKING, UNDOING);
+    }
+
+    /** The state is UNDOING, and the connection that was waited on is clean or gone. */
+    void waitFailed(@Nullable Throwable error, boolean gone) {
+        if (gone && !replaced) {
+            replaced = true;
+            tryAgain(UNDOING);
+        } else {
+            giveUp(error == null ? new IllegalStateException("the connection was closed") : error);
+        }
+    }
+
+    private void giveUp(Throwable error) {
+        keys.release(lost -> fail(UNDOING, failure(error)));
+    }
+
+    private void giveUp(int from, RuntimeException error) {
+        if (advance(from, UNDOING)) {
+            keys.release(lost -> fail(UNDOING, error));
+        }
+    }
+
+    private void granted() {
+        KeyGates.turnsAfter(() -> {
+            SessionHold hold = new SessionHold(this, keys.settle());
+            hold.watch();
+            deliver(hold);
+        });
+    }
+
+    /** For the hold, at its end. */
+    void release(Consumer<@Nullable String> done) {
+        keys.release(done);
+    }
+
+    @Override
+    boolean endsAtOnce() {
+        return false;
+    }
+
+    @Override
+    void stoppedEarly(Stop reason) {
+        Disposable timer = backoff;
+        if (timer != null) {
+            timer.dispose();
+        }
+        SessionWait waiting = wait;
+        if (waiting != null) {
+            waiting.withdraw();
+        }
+        undo();
+    }
+
+    /** A try is answered soon; a wait is not. */
+    @Override
+    void interrupt() {
+        SessionWait waiting = wait;
+        if (waiting != null) {
+            waiting.stop();
+        }
+    }
+
+    @Override
+    void undo() {
+        KeyGates.turnsAfter(() -> keys.release(lost -> stopped()));
+    }
+
+    @Override
+    public String toString() {
+        return "in session " + Objects.toString(spec);
+    }
+}

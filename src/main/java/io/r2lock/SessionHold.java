@@ -1,0 +1,116 @@
+package io.r2lock;
+
+import io.r2dbc.spi.Connection;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A hold of session locks. Commit and release are the same: there is no transaction.
+ *
+ * <pre>
+ *   HELD ──▶ COMMITTED ──┐
+ *     ├────▶ RELEASED ───┴──▶ handed over, or given back and answered ──▶ outcome: ended, or lost
+ *     └────▶ LOST ──▶ what is not lost is given back ──▶ outcome: lost
+ * </pre>
+ *
+ * <p>Whoever moves it away from {@code HELD} ends it: what runs inside it is ended first, then the locks go, and only then the
+ * outcome is told, and the turn of whoever takes over comes.
+ */
+final class SessionHold extends Hold {
+
+    private enum State {
+        HELD,
+        COMMITTED,
+        RELEASED,
+        LOST
+    }
+
+    private final SessionAcquire own;
+    private final List<SessionLock> locks;
+    private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
+
+    SessionHold(SessionAcquire acquire, List<SessionLock> locks) {
+        super(acquire);
+        this.own = acquire;
+        this.locks = locks;
+    }
+
+    /** From now on it is told of losses, which may be at once. */
+    void watch() {
+        for (SessionLock lock : locks) {
+            lock.usedBy(this);
+        }
+    }
+
+    @Override
+    Hold root() {
+        return this;
+    }
+
+    @Override
+    public int backendPid() {
+        return locks.get(0).pid();
+    }
+
+    @Override
+    public Connection connection() {
+        throw new UnsupportedOperationException("A hold in session scope has no connection of its own: its " + attempt()
+                + " shares one with other holds. Ask for the lock with inTransaction() to write in its transaction.");
+    }
+
+    @Override
+    boolean isLive() {
+        return isOpen();
+    }
+
+    @Override
+    boolean isOpen() {
+        return state.get() == State.HELD;
+    }
+
+    @Override
+    boolean isCommit() {
+        return state.get() == State.COMMITTED;
+    }
+
+    @Override
+    boolean end(boolean commit) {
+        if (!state.compareAndSet(State.HELD, commit ? State.COMMITTED : State.RELEASED)) {
+            return false;
+        }
+        endChildren();
+        KeyGates.turnsAfter(() -> release(null));
+        return true;
+    }
+
+    /** One of its locks is gone; may be told more than once, and from any thread that the work may block. */
+    void lose(String why) {
+        LockLostException lost = lost(why, null);
+        if (!isOpen() || !endsBecause(lost)) {
+            return;
+        }
+        if (!state.compareAndSet(State.HELD, State.LOST)) {
+            endedOtherwise(lost);
+            return;
+        }
+        client.lost(this, why);
+        tellWorker(lost);
+        endChildren();
+        KeyGates.turnsAfter(() -> release(lost));
+    }
+
+    private void release(@Nullable LockLostException known) {
+        for (SessionLock lock : locks) {
+            lock.unusedBy(this);
+        }
+        own.release(why -> {
+            if (known != null || why == null) {
+                ended(known);
+            } else {
+                client.lost(this, why);
+                ended(lost(why, null));
+            }
+        });
+    }
+}

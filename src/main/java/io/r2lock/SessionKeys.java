@@ -1,0 +1,151 @@
+package io.r2lock;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The keys of one session request: its places at their gates, and what it holds on the server.
+ *
+ * <p>Belongs to whoever may move the request's state on: one thread at a time, which hands over by that state.
+ */
+final class SessionKeys {
+
+    /** Others, who cannot see that it rests, poll; and so the rest is a part of the time for which they were kept out. */
+    private static final int REST_PART = 8;
+
+    private static final long LONGEST_REST_NANOS =
+            Duration.ofMillis(SessionAcquire.LONGEST_BACKOFF_MILLIS).toNanos();
+
+    private final DefaultAdvisoryLocks client;
+    private final List<LockKey> keys;
+    private final GatePass gates;
+    private final @Nullable SessionLock[] locks;
+
+    SessionKeys(DefaultAdvisoryLocks client, List<LockKey> keys, GatePass gates) {
+        this.client = client;
+        this.keys = keys;
+        this.gates = gates;
+        this.locks = new SessionLock[keys.size()];
+    }
+
+    int count() {
+        return locks.length;
+    }
+
+    LockKey key(int index) {
+        return keys.get(index);
+    }
+
+    boolean has(int index) {
+        return locks[index] != null;
+    }
+
+    /** The first one that is not held; {@link #count} if there is none. */
+    int firstMissing() {
+        int index = 0;
+        while (index < locks.length && locks[index] != null) {
+            index++;
+        }
+        return index;
+    }
+
+    /** All gates are passed: takes over what those before have left there. */
+    void inherit() {
+        for (int i = 0; i < locks.length; i++) {
+            locks[i] = (SessionLock) gates.waiter(i).baton;
+        }
+    }
+
+    /** The server has granted it; {@code null} takes that back. */
+    void put(int index, @Nullable SessionLock lock) {
+        locks[index] = lock;
+    }
+
+    /** Shares what this process holds already; {@code false} when that cannot be shared. */
+    boolean join(int index) {
+        Waiter.Baton shared = client.gates().join(gates.waiter(index));
+        if (shared != null) {
+            locks[index] = (SessionLock) shared;
+        }
+        return shared != null;
+    }
+
+    /** All are held, and can be handed over from now on. */
+    List<SessionLock> settle() {
+        List<SessionLock> all = new ArrayList<>(locks.length);
+        for (int i = 0; i < locks.length; i++) {
+            SessionLock lock = Objects.requireNonNull(locks[i]);
+            client.gates().prove(gates.waiter(i), lock);
+            all.add(lock);
+        }
+        return all;
+    }
+
+    /** Gives back those after this one, without leaving their gates. */
+    void releaseBehind(int index, Runnable then) {
+        List<SessionLock> behind = new ArrayList<>();
+        for (int i = index + 1; i < locks.length; i++) {
+            SessionLock lock = locks[i];
+            if (lock != null && gates.waiter(i).baton != lock) {
+                behind.add(lock);
+                locks[i] = null;
+            }
+        }
+        AtomicInteger left = new AtomicInteger(behind.size() + 1);
+        Runnable one = () -> {
+            if (left.decrementAndGet() == 0) {
+                then.run();
+            }
+        };
+        behind.forEach(lock -> lock.release(lost -> one.run()));
+        one.run();
+    }
+
+    /** Leaves all gates: each lock is handed over to the next of this process, or given back first. */
+    void release(Consumer<@Nullable String> done) {
+        AtomicInteger left = new AtomicInteger(locks.length);
+        AtomicReference<@Nullable String> lost = new AtomicReference<>();
+        for (int i = 0; i < locks.length; i++) {
+            Waiter waiter = gates.waiter(i);
+            KeyGate.Release release = client.gates().part(waiter, locks[i]);
+            if (release == null) {
+                one(left, lost, done);
+                continue;
+            }
+            SessionLock lock = (SessionLock) release.lock();
+            lock.release(why -> {
+                if (why != null) {
+                    lost.set(why);
+                }
+                leave(waiter, release.pause() ? rest(lock) : 0);
+                one(left, lost, done);
+            });
+        }
+    }
+
+    private static void one(
+            AtomicInteger left, AtomicReference<@Nullable String> lost, Consumer<@Nullable String> done) {
+        if (left.decrementAndGet() == 0) {
+            done.accept(lost.get());
+        }
+    }
+
+    private long rest(SessionLock lock) {
+        return Math.min(LONGEST_REST_NANOS, (client.now() - lock.since()) / REST_PART);
+    }
+
+    private void leave(Waiter waiter, long later) {
+        if (later == 0) {
+            client.gates().leave(waiter);
+        } else {
+            client.options().clock().schedule(() -> client.gates().leave(waiter), later, TimeUnit.NANOSECONDS);
+        }
+    }
+}

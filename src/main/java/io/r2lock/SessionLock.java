@@ -1,0 +1,94 @@
+package io.r2lock;
+
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One key that a session of this process has locked on the server. Holds use it one after the other, or side by side where it is
+ * shared; the server is told of the last one's end only.
+ *
+ * <pre>
+ *   HELD ──▶ released     by whoever the {@link KeyGate} told to
+ *     └────▶ LOST         for all who use it, or come to use it
+ * </pre>
+ */
+final class SessionLock implements Waiter.Baton {
+
+    /** The connection that it is held on, which alone can give it back. */
+    interface Place {
+        int pid();
+
+        /** Called once, also after a loss. */
+        void unlock(SessionLock lock, SessionCall.Listener told);
+    }
+
+    final LockKey key;
+    final LockMode mode;
+    private final Place place;
+    private final long since;
+    private final Set<SessionHold> users = ConcurrentHashMap.newKeySet();
+    private final AtomicReference<@Nullable String> lost = new AtomicReference<>();
+
+    /** {@code since}: when it was granted, in nanoseconds of the client's clock. */
+    SessionLock(LockKey key, LockMode mode, Place place, long since) {
+        this.key = key;
+        this.mode = mode;
+        this.place = place;
+        this.since = since;
+    }
+
+    int pid() {
+        return place.pid();
+    }
+
+    long since() {
+        return since;
+    }
+
+    @Override
+    public boolean isGood() {
+        return lost.get() == null;
+    }
+
+    /** From now on the hold is told of a loss, which may be at once. */
+    void usedBy(SessionHold hold) {
+        users.add(hold);
+        String why = lost.get();
+        if (why != null) {
+            hold.lose(why);
+        }
+    }
+
+    void unusedBy(SessionHold hold) {
+        users.remove(hold);
+    }
+
+    /** Nobody can take it over any more; {@link #tellLost} has to follow. The first reason stays. */
+    void isLost(String why) {
+        lost.compareAndSet(null, why);
+    }
+
+    /** Runs the code of those who use it. */
+    void tellLost() {
+        String why = lost.get();
+        if (why != null) {
+            users.forEach(hold -> hold.lose(why));
+        }
+    }
+
+    /** Gives it back; {@code done} is told why it was lost, or null. */
+    void release(Consumer<@Nullable String> done) {
+        place.unlock(this, (answer, error) -> {
+            String why = lost.get();
+            if (why == null && answer == SessionCall.Answer.NOT_HELD) {
+                why = "the server did not have it any more when it was released";
+            } else if (why == null && answer != SessionCall.Answer.RELEASED) {
+                why = "its connection broke before the server had confirmed its release";
+            }
+            done.accept(why);
+        });
+    }
+}
