@@ -149,22 +149,21 @@ final class ConnectionOpener implements ConnectionSource {
         return Mono.just(spare);
     }
 
-    private LockConnection lockConnection(PostgresqlConnection wire, LockConnection.Facts facts, int generation) {
+    private LockConnection lockConnection(PostgresqlConnection wire, ConnectionFacts facts, int generation) {
         Supplier<String> clean = facts.pooled() ? () -> "" : () -> LockSql.clean(settings.all());
         return new LockConnection(wire, facts, clean, options.warnings(), generation);
     }
 
-    private Mono<LockConnection.Facts> setUp(PostgresqlConnection wire, ConnectionSettings wanted, boolean pooled) {
+    private Mono<ConnectionFacts> setUp(PostgresqlConnection wire, ConnectionSettings wanted, boolean pooled) {
         // behind a pooler another client would inherit what is set on the session
         Map<String, String> all = pooled ? Map.of() : wanted.all();
         List<String> names = List.copyOf(all.keySet());
-        Mono<LockConnection.Facts> together =
-                ServerCheck.ask(wire, LockSql.setUp(all), row -> facts(row, pooled, names));
+        Mono<ConnectionFacts> together = ServerCheck.ask(wire, LockSql.setUp(all), row -> facts(row, pooled, names));
         return pooled ? together : together.onErrorResume(SqlStates::isRefusal, refused -> setUpSingly(wire, wanted));
     }
 
     /** Finds out which settings the server refuses. The user's are an error then. */
-    private Mono<LockConnection.Facts> setUpSingly(PostgresqlConnection wire, ConnectionSettings wanted) {
+    private Mono<ConnectionFacts> setUpSingly(PostgresqlConnection wire, ConnectionSettings wanted) {
         Mono<Void> own = Flux.fromIterable(wanted.own().entrySet())
                 .concatMap(setting -> apply(wire, Map.ofEntries(setting))
                         .onErrorResume(SqlStates::isRefusal, refused -> {
@@ -181,7 +180,7 @@ final class ConnectionOpener implements ConnectionSource {
         return ServerCheck.ask(wire, LockSql.apply(some), row -> true).then();
     }
 
-    private LockConnection.Facts facts(Row row, boolean pooled, List<String> names) {
+    private ConnectionFacts facts(Row row, boolean pooled, List<String> names) {
         if (ServerCheck.column(row, 4, Boolean.class)) {
             throw new IllegalStateException(
                     "the server is a standby, where locks exclude nobody elsewhere; connect to the primary");
@@ -191,11 +190,11 @@ final class ConnectionOpener implements ConnectionSource {
             report(settings.learn(name, row.get(FIRST_SETTING + i, String.class)), name);
         }
         Long backendStart = row.get(5, Long.class);
-        return new LockConnection.Facts(
+        return new ConnectionFacts(
                 ServerCheck.column(row, 0, Integer.class),
                 pooled || backendStart == null ? 0 : backendStart,
                 ServerCheck.column(row, 1, String.class),
-                new LockConnection.Limits(
+                new ConnectionFacts.Limits(
                         ServerCheck.column(row, 2, String.class), ServerCheck.column(row, 3, String.class)),
                 pooled);
     }

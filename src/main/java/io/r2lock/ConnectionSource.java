@@ -9,7 +9,7 @@ import reactor.core.scheduler.Scheduler;
 interface ConnectionSource {
 
     /** A connection for session locks, with what was learned when it was opened. */
-    record SessionWire(PostgresqlConnection wire, LockConnection.Facts facts) {}
+    record SessionWire(PostgresqlConnection wire, ConnectionFacts facts) {}
 
     /**
      * One lock connection, set up.

@@ -11,8 +11,6 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.Consumer;
-import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
 import org.slf4j.Logger;
@@ -35,6 +33,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private static final Logger LOG = LoggerFactory.getLogger(DefaultAdvisoryLocks.class);
 
     private final ClientOptions options;
+    private final HoldReports reports;
     private final LockConnections connections;
     private final SessionLocks sessions;
     private final KeyGates gates;
@@ -50,6 +49,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     DefaultAdvisoryLocks(ConnectionSource source, ClientOptions options) {
         this.options = options;
+        this.reports = new HoldReports(options);
         this.source = source;
         this.gates = new KeyGates(options.handOffLimit());
         this.connections = new LockConnections(source::open, options, options.maxConnections());
@@ -166,10 +166,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         if (surrounding == null || spec.requireNew()) {
             return fresh(spec, surrounding, receiver);
         }
-        long owned = spec.keys().stream()
-                .filter(key -> surrounding.ownerOf(key) != null)
-                .count();
-        if (owned == spec.keys().size() || (!spec.inSession() && surrounding.transaction() != null)) {
+        HoldChain chain = new HoldChain(surrounding);
+        long owned =
+                spec.keys().stream().filter(key -> chain.ownerOf(key) != null).count();
+        if (owned == spec.keys().size() || (!spec.inSession() && chain.transaction() != null)) {
             return new JoinedAcquire(this, spec, surrounding, receiver);
         }
         if (owned == 0) {
@@ -299,43 +299,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         }
     }
 
-    void longHold(Hold hold, Duration age) {
-        LOG.warn(
-                "Held for {} ms, which is longer than holdWarning: {} on {}, backend {}. A long hold blocks every other caller"
-                        + " of its key, and in transaction scope keeps a transaction open.",
-                age.toMillis(),
-                hold.mode(),
-                labels(hold),
-                hold.backendPid());
-        tell(listener -> listener.longHold(hold.keys(), hold.mode(), age));
-    }
-
-    void lost(Hold hold, String why) {
-        Duration age = hold.age();
-        options.warnings()
-                .warn("Lost after " + age.toMillis() + " ms: " + hold.mode() + " on " + labels(hold) + ", backend "
-                        + hold.backendPid() + ": " + why + ". Its work was cancelled.");
-        tell(listener -> listener.lost(hold.keys(), hold.mode(), age, why));
-    }
-
-    void cancelIgnored(Hold hold, Duration since) {
-        options.warnings()
-                .warn("Work went on for " + since.toMillis() + " ms after it was cancelled, without its lock: "
-                        + hold.mode() + " on " + labels(hold)
-                        + ". It ignores its cancellation, as code that blocks does.");
-        tell(listener -> listener.cancelIgnored(hold.keys(), hold.mode(), since));
-    }
-
-    private static String labels(Hold hold) {
-        return hold.keys().stream().map(LockKey::label).collect(Collectors.joining(", "));
-    }
-
-    private void tell(Consumer<LockListener> event) {
-        try {
-            event.accept(options.listener());
-        } catch (RuntimeException thrown) {
-            options.warnings().warn("The LockListener failed: " + thrown);
-            LOG.debug("The LockListener failed", thrown);
-        }
+    HoldReports reports() {
+        return reports;
     }
 }

@@ -211,7 +211,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         long after = client.now() - since;
         if (since != 0 && after >= IGNORED_NANOS && !reported) {
             reported = true;
-            client.cancelIgnored(hold(), Duration.ofNanos(after));
+            client.reports().cancelIgnored(hold(), Duration.ofNanos(after));
         }
     }
 

@@ -251,49 +251,9 @@ abstract class Hold implements HeldLock {
         }
     }
 
-    /** The nearest hold, from this one outwards, that has the key. */
-    final @Nullable Hold ownerOf(LockKey key) {
-        for (Hold hold = this; hold != null; hold = hold.surrounding) {
-            if (hold.spec.keys().contains(key)) {
-                return hold;
-            }
-        }
-        return null;
-    }
-
-    /** The nearest transaction, from this hold outwards. */
-    final @Nullable TransactionHold transaction() {
-        for (Hold hold = this; hold != null; hold = hold.surrounding) {
-            if (hold.root() instanceof TransactionHold transaction) {
-                return transaction;
-            }
-        }
-        return null;
-    }
-
     /** Whether the server holds the key for this one, or for what was nested in it. */
     boolean hasTaken(LockKey key) {
         return spec.keys().contains(key);
-    }
-
-    /** Whether anything of this chain has the key: waiting for it on another connection would be for ever. */
-    final boolean isTaken(LockKey key) {
-        for (Hold hold = this; hold != null; hold = hold.surrounding) {
-            if (hold.root().hasTaken(key)) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    /** Whether a transaction of this chain other than {@code own} has the key. */
-    final boolean isTakenByOther(@Nullable TransactionHold own, LockKey key) {
-        for (Hold hold = this; hold != null; hold = hold.surrounding) {
-            if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
-                return true;
-            }
-        }
-        return false;
     }
 
     /** The turns that requests inside the outermost hold of this chain take for keys that are held already. */
@@ -313,7 +273,7 @@ abstract class Hold implements HeldLock {
         Duration limit = client.options().holdWarning();
         long age = now - since;
         if (!limit.isZero() && age > limit.toNanos() && isLive() && warned.compareAndSet(false, true)) {
-            client.longHold(this, Duration.ofNanos(age));
+            client.reports().longHold(this, Duration.ofNanos(age));
         }
     }
 

@@ -19,6 +19,7 @@ import org.jspecify.annotations.Nullable;
 final class JoinedAcquire extends StatementAcquire {
 
     private final Hold parent;
+    private final HoldChain chain;
     private final @Nullable TransactionHold transaction;
     private final GatePass turns;
     private final List<LockKey> missing = new ArrayList<>(1);
@@ -33,7 +34,8 @@ final class JoinedAcquire extends StatementAcquire {
     JoinedAcquire(DefaultAdvisoryLocks client, LockSpec spec, Hold parent, Receiver receiver) {
         super(client, spec, parent, receiver);
         this.parent = parent;
-        this.transaction = parent.transaction();
+        this.chain = new HoldChain(parent);
+        this.transaction = chain.transaction();
         this.section = transaction == null ? null : transaction.lane().place(LockMode.EXCLUSIVE, turn -> send());
         anchors.add(parent);
         this.turns = GatePass.forTurns(
@@ -46,12 +48,12 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     private ChildKey turnFor(LockKey key) {
-        if (parent.isTakenByOther(transaction, key)) {
+        if (chain.isTakenByOther(transaction, key)) {
             impossible = "the same chain holds " + key
                     + " in another transaction, so waiting for it could only deadlock itself";
             return new ChildKey(parent.root(), key);
         }
-        Hold owner = parent.ownerOf(key);
+        Hold owner = chain.ownerOf(key);
         if (owner == null) {
             missing.add(key);
             anchor(root());

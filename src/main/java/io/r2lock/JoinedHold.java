@@ -33,7 +33,7 @@ final class JoinedHold extends Hold {
         super(acquire);
         this.own = acquire;
         this.parent = parent;
-        this.transaction = parent.transaction();
+        this.transaction = new HoldChain(parent).transaction();
         this.freeingBefore = transaction == null ? 0 : transaction.lane().freeing();
     }
 

@@ -33,7 +33,7 @@ final class LockBatch implements TextExchange.Listener {
 
     /** A batch without calls asks what the session holds. */
     LockBatch(List<SessionCall> calls, Runnable whenOver) {
-        this(calls, LockSql.SESSION_LOCKS, whenOver);
+        this(calls, SessionSql.SESSION_LOCKS, whenOver);
     }
 
     private LockBatch(List<SessionCall> calls, String question, Runnable whenOver) {
@@ -44,7 +44,7 @@ final class LockBatch implements TextExchange.Listener {
 
     /** One that asks nothing but an answer. */
     static LockBatch probe(Runnable whenOver) {
-        return new LockBatch(List.of(), LockSql.PROBE, whenOver);
+        return new LockBatch(List.of(), SessionSql.PROBE, whenOver);
     }
 
     List<SessionCall> calls() {
@@ -62,7 +62,7 @@ final class LockBatch implements TextExchange.Listener {
             int count = count(kind);
             if (count > 0) {
                 statements[statementCount++] = kind;
-                LockSql.sessionCalls(sql, kind, calls, count);
+                SessionSql.sessionCalls(sql, kind, calls, count);
             }
         }
     }

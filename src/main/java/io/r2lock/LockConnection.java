@@ -2,7 +2,6 @@ package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.Wrapped;
-import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
@@ -32,38 +31,6 @@ final class LockConnection implements Watched {
 
     private static final long NONE = Long.MAX_VALUE;
 
-    /** The limits of the role, in the server's own notation, which the lock's statement must restore. */
-    record Limits(String lockTimeout, String statementTimeout) {
-
-        boolean areOff() {
-            return lockTimeout.equals("0") && statementTimeout.equals("0");
-        }
-    }
-
-    /**
-     * What was learned when it was opened.
-     *
-     * @param backendStart in microseconds since 1970, or 0 where the server does not show it
-     * @param pooled the backend may be another one in each transaction
-     */
-    record Facts(int pid, long backendStart, String encoding, Limits limits, boolean pooled) {
-
-        /** Why one of the keys means nothing on this server, or null. */
-        @Nullable
-        String unfitFor(List<LockKey> keys) {
-            if (encoding.equals("UTF8")) {
-                return null;
-            }
-            for (LockKey key : keys) {
-                if (key.needsUtf8Server()) {
-                    return "key " + key + " has no hash that this server would agree with: its text is not ASCII, and"
-                            + " server_encoding is " + encoding + ", not UTF8. Use LockKey.named.";
-                }
-            }
-            return null;
-        }
-    }
-
     /** Who relies on the transaction that the connection's backend is in. */
     interface Holder {
         /** The backend, the connection or the transaction is gone; may be told more than once, and from any thread. */
@@ -76,7 +43,7 @@ final class LockConnection implements Watched {
     }
 
     private final PostgresqlConnection wire;
-    private final Facts facts;
+    private final ConnectionFacts facts;
     private final Supplier<String> clean;
     private final Scheduler clock;
     private final Warnings warnings;
@@ -100,7 +67,12 @@ final class LockConnection implements Watched {
     /** As the last statement that read it said; behind a pooler each transaction has another one. */
     private volatile int pid;
 
-    LockConnection(PostgresqlConnection wire, Facts facts, Supplier<String> clean, Warnings warnings, int generation) {
+    LockConnection(
+            PostgresqlConnection wire,
+            ConnectionFacts facts,
+            Supplier<String> clean,
+            Warnings warnings,
+            int generation) {
         this.wire = wire;
         this.facts = facts;
         this.pid = facts.pid();
@@ -180,11 +152,11 @@ final class LockConnection implements Watched {
         return facts.backendStart();
     }
 
-    Facts facts() {
+    ConnectionFacts facts() {
         return facts;
     }
 
-    Limits limits() {
+    ConnectionFacts.Limits limits() {
         return facts.limits();
     }
 

@@ -80,7 +80,7 @@ final class Reconciliation {
     /** A message of its own succeeded; {@code lost} is told the claims that turned out to be none. */
     void answered(LockBatch batch, BiConsumer<LockKey, LockMode> lost) {
         if (state == State.READING) {
-            compare(LockSql.readSessionLocks(batch.text()), lost);
+            compare(SessionSql.readSessionLocks(batch.text()), lost);
             state = State.UNLOCKING;
         } else {
             List<SessionCall> again = new ArrayList<>();

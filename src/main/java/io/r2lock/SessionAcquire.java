@@ -63,11 +63,10 @@ final class SessionAcquire extends Acquire {
     }
 
     private @Nullable RuntimeException impossibleInside(Hold around) {
-        for (LockKey key : spec.keys()) {
-            if (around.isTaken(key)) {
-                return new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + key
-                        + ", so waiting for it could only deadlock itself");
-            }
+        LockKey own = new HoldChain(around).taken(spec.keys());
+        if (own != null) {
+            return new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + own
+                    + ", so waiting for it could only deadlock itself");
         }
         return spec.noWait() || spec.maxWait() != null
                 ? null

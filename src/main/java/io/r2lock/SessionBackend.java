@@ -30,7 +30,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     }
 
     private final SessionConnection connection;
-    private final LockConnection.Facts facts;
+    private final ConnectionFacts facts;
     private final @Nullable Scheduler loop;
     private final Scheduler clock;
     private final Consumer<SessionBackend> whenEnded;

@@ -94,7 +94,7 @@ final class SessionHold extends Hold {
             endedOtherwise(lost);
             return;
         }
-        client.lost(this, why);
+        client.reports().lost(this, why);
         tellWorker(lost);
         endChildren();
         KeyGates.turnsAfter(() -> release(lost));
@@ -108,7 +108,7 @@ final class SessionHold extends Hold {
             if (known != null || why == null) {
                 ended(known);
             } else {
-                client.lost(this, why);
+                client.reports().lost(this, why);
                 ended(lost(why, null));
             }
         });

@@ -60,7 +60,7 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
             taken.giveBack();
             return;
         }
-        on.send(LockSql.sessionLock(key, request.spec.mode(), request.waited.limitMillis()), this::answered);
+        on.send(SessionSql.sessionLock(key, request.spec.mode(), request.waited.limitMillis()), this::answered);
         own.sent();
     }
 
@@ -106,7 +106,7 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
             return;
         }
         long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
-        on.send(LockSql.UNLOCK_ALL, (error, yes) -> {
+        on.send(SessionSql.UNLOCK_ALL, (error, yes) -> {
             on.inTime(limit);
             if (error != null) {
                 on.close();
@@ -130,7 +130,7 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
             return;
         }
         long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
-        on.ask(LockSql.sessionUnlock(key, held.mode), (error, yes) -> {
+        on.ask(SessionSql.sessionUnlock(key, held.mode), (error, yes) -> {
             on.inTime(limit);
             if (error != null) {
                 on.close();

@@ -48,7 +48,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
 
     @Override
     void begin() {
-        LockKey own = surrounding == null ? null : held(surrounding);
+        LockKey own = surrounding == null ? null : new HoldChain(surrounding).taken(spec.keys());
         if (own != null) {
             fail(
                     QUEUED,
@@ -64,15 +64,6 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
         } else {
             fail(QUEUED, waited.busy("by another caller of this process"));
         }
-    }
-
-    private @Nullable LockKey held(Hold inner) {
-        for (LockKey key : spec.keys()) {
-            if (inner.isTaken(key)) {
-                return key;
-            }
-        }
-        return null;
     }
 
     private void passed() {

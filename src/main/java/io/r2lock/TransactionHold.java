@@ -140,7 +140,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         }
         // before the work is told, whose own code may block
         connection.close();
-        client.lost(this, why);
+        client.reports().lost(this, why);
         tellWorker(lost);
         endChildren();
         lane.cancelAndClose(this::sendRollback);
@@ -182,7 +182,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
     }
 
     private void finishLost(String why) {
-        client.lost(this, why);
+        client.reports().lost(this, why);
         finish(lost(why, null));
     }
 

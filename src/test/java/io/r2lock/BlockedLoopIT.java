@@ -164,10 +164,8 @@ class BlockedLoopIT {
         }
     }
 
-    private static DefaultAdvisoryLocks client(
-            PostgresqlConnectionFactory factory, Queue<PostgresqlConnection> heartbeats) {
-        Warnings warnings = new Warnings(Schedulers.parallel());
-        ClientOptions options = new ClientOptions(
+    private static ClientOptions options() {
+        return new ClientOptions(
                 Schedulers.parallel(),
                 10,
                 1,
@@ -182,9 +180,14 @@ class BlockedLoopIT {
                 Duration.ofMillis(200),
                 Duration.ofSeconds(1),
                 null,
-                warnings,
+                new Warnings(Schedulers.parallel()),
                 null,
                 new LockListener() {});
+    }
+
+    private static DefaultAdvisoryLocks client(
+            PostgresqlConnectionFactory factory, Queue<PostgresqlConnection> heartbeats) {
+        ClientOptions options = options();
         ConnectionOpener opener = new ConnectionOpener(factory, options);
         ConnectionSource watched = new ConnectionSource() {
             @Override

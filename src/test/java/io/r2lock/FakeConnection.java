@@ -124,7 +124,7 @@ final class FakeConnection {
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
-        LockConnection.Facts facts = new LockConnection.Facts(1, 0, "UTF8", new LockConnection.Limits("0", "0"), false);
+        ConnectionFacts facts = new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
         return new LockConnection(wire, facts, () -> "clean", new Warnings(clock), 0);
     }
 

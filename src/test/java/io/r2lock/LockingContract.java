@@ -99,7 +99,9 @@ abstract class LockingContract {
         }
         HeldLock second = acquire(shared(here, A));
         HeldLock third = acquire(shared(there, A));
-        assertThat(sessions.held()).isEqualTo(3);
+        // in session scope the second one here shares the lock of the first
+        boolean shares = hold.backendPid() == second.backendPid();
+        assertThat(sessions.held()).isEqualTo(shares ? 2 : 3);
         release(hold);
         release(second);
         assertBusy(exclusive(here, A));

@@ -63,7 +63,7 @@ class SessionFailureTest {
         server.answer();
         assertThat(List.of(release, b, c, d)).noneMatch(Call::isAnswered);
         assertThat(server.held().keySet()).extracting(SessionClaims.Held::key).contains(B);
-        assertThat(server.messages.get(4)).isEqualTo(LockSql.SESSION_LOCKS);
+        assertThat(server.messages.get(4)).isEqualTo(SessionSql.SESSION_LOCKS);
         server.answer();
         assertThat(server.messages.get(5)).contains("pg_advisory_unlock('2')");
         server.answer();
