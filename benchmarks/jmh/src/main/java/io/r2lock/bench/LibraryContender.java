@@ -21,9 +21,18 @@ abstract class LibraryContender extends ReactiveContender {
     /** Holds the key while the work runs. */
     abstract <T> Mono<T> guard(AdvisoryLocks locks, long key, Mono<T> work);
 
+    final <T> Mono<T> guard(long key, Mono<T> work) {
+        return guard(locks, key, work);
+    }
+
     @Override
     final Mono<Integer> cycle(long key) {
         return guard(locks, key, Mono.just(1));
+    }
+
+    /** How many connections it has open for locks. They stay open until it is closed, so this is the most it had. */
+    final int connections(Server server) {
+        return server.connections(applicationName);
     }
 
     @Override

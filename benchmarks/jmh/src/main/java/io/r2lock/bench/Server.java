@@ -43,6 +43,11 @@ final class Server implements AutoCloseable {
         return ask("SHOW server_version");
     }
 
+    int connections(String applicationName) {
+        return Integer.parseInt(
+                ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = ?", applicationName));
+    }
+
     private String ask(String sql, String... arguments) {
         try (Connection connection = DriverManager.getConnection(url(port()));
                 PreparedStatement statement = connection.prepareStatement(sql)) {

@@ -16,6 +16,7 @@ final class Settings {
         values.put("warm", smoke ? 0.3 : 30);
         values.put("callers", 64.0);
         values.put("connections", 10.0);
+        values.put("waiters", smoke ? 5_000.0 : 100_000);
         for (int i = smoke ? 1 : 0; i < arguments.length; i++) {
             String[] parts = arguments[i].split("=", 2);
             if (parts.length != 2 || values.replace(parts[0], Double.valueOf(parts[1])) == null) {
@@ -47,6 +48,10 @@ final class Settings {
 
     int connections() {
         return values.get("connections").intValue();
+    }
+
+    int waiters() {
+        return values.get("waiters").intValue();
     }
 
     private static String whole(double value) {

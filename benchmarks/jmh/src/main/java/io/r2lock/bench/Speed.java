@@ -6,7 +6,7 @@ import org.postgresql.util.DriverInfo;
  * What r2lock promises of its speed, all in one run, against what a user would otherwise write: ratios of interleaved rounds.
  * Absolute rates are printed beside them; on a shared machine they say little.
  *
- * <p>Arguments: {@code rounds=7 seconds=3 warm=30 callers=64 connections=10}; {@code smoke} as the first one makes
+ * <p>Arguments: {@code rounds=7 seconds=3 warm=30 callers=64 connections=10 waiters=100000}; {@code smoke} as the first one makes
  * the times tiny, to show only that everything runs.
  */
 public final class Speed {
@@ -39,11 +39,14 @@ public final class Speed {
         }
     }
 
-    private static void run(Workloads workloads) {
+    private static void run(Workloads workloads) throws InterruptedException {
         workloads.distinctKeys();
         workloads.distinctKeysDelayed(1);
         workloads.distinctKeysDelayed(5);
         workloads.oneCaller();
         workloads.roundTrips();
+        workloads.sessionDistinctKeys();
+        workloads.hotKey();
+        workloads.waiters();
     }
 }

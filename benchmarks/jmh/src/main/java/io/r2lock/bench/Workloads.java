@@ -2,6 +2,7 @@ package io.r2lock.bench;
 
 import io.r2dbc.postgresql.PostgresqlConnectionFactory;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.function.LongSupplier;
@@ -11,6 +12,13 @@ final class Workloads {
 
     private static final LongSupplier DISTINCT =
             () -> ThreadLocalRandom.current().nextLong(1L << 40);
+    private static final LongSupplier HOT = () -> 42;
+
+    private static final int SESSION_CALLERS = 256;
+    private static final int HOT_CALLERS = 1_000;
+
+    /** The most that a queued caller may keep on the heap. */
+    private static final int WAITER_BYTES = 1_024;
 
     private final Settings settings;
     private final Server server;
@@ -70,6 +78,57 @@ final class Workloads {
             contenders.forEach(Contender::close);
             table.told("transaction, one caller, +5 ms, p50 / 5 ms: r2lock", trips.of("r2lock"));
             table.told("transaction, one caller, +5 ms, p50 / 5 ms: bare, 2 round trips", trips.of("bare"));
+        }
+    }
+
+    void sessionDistinctKeys() {
+        PostgresqlConnectionFactory factory = Server.factory(server.port());
+        List<Contender> contenders = List.of(
+                new NaiveContender(factory, settings.connections()),
+                new NaiveSessionContender(factory, settings.connections()),
+                new SessionContender(factory));
+        Measured rates = rates("session, distinct keys", contenders, SESSION_CALLERS, DISTINCT);
+        contenders.forEach(Contender::close);
+        String row = "session, distinct keys, " + SESSION_CALLERS + " callers: r2lock session / ";
+        table.atLeast(row + "naive", rates.ratio(SessionContender.NAME, "naive"), 20);
+        table.told(row + "naive session", rates.ratio(SessionContender.NAME, "naive session"));
+    }
+
+    void hotKey() {
+        PostgresqlConnectionFactory factory = Server.factory(server.port());
+        SessionContender session = new SessionContender(factory);
+        List<Contender> contenders = List.of(
+                new NaiveContender(factory, settings.connections()),
+                new PgjdbcContender(Server.url(server.port()), settings.connections()),
+                new TransactionContender(factory, settings.connections()),
+                session);
+        Measured rates = rates("hot key", contenders, HOT_CALLERS, HOT);
+        double connections = session.connections(server);
+        contenders.forEach(Contender::close);
+        String row = String.format("hot key, %,d callers: ", HOT_CALLERS);
+        table.atLeast(row + "r2lock session / naive", rates.ratio(SessionContender.NAME, "naive"), 20);
+        table.told(row + "r2lock session / pgjdbc", rates.ratio(SessionContender.NAME, "pgjdbc"));
+        table.told(row + "r2lock / naive", rates.ratio("r2lock", "naive"));
+        table.atMost(row + "connections of r2lock session", List.of(connections), 1);
+    }
+
+    void waiters() throws InterruptedException {
+        PostgresqlConnectionFactory factory = Server.factory(server.port());
+        for (LibraryContender contender :
+                List.of(new TransactionContender(factory, settings.connections()), new SessionContender(factory))) {
+            Waiters waiters = new Waiters(server, contender, settings.waiters());
+            waiters.measure();
+            List<Double> bytes = new ArrayList<>();
+            List<Double> connections = new ArrayList<>();
+            for (int round = 0; round < settings.rounds(); round++) {
+                Waiters.Cost cost = waiters.measure();
+                bytes.add(cost.bytes());
+                connections.add(cost.connections());
+            }
+            contender.close();
+            String row = String.format("%,d queued waiters, %s: ", settings.waiters(), contender.name());
+            table.atMost(row + "heap bytes of each", bytes, WAITER_BYTES);
+            table.atMost(row + "their connections", connections, 0);
         }
     }
 
