@@ -12,8 +12,8 @@ final class Settings {
     Settings(String... arguments) {
         this.smoke = arguments.length > 0 && arguments[0].equals("smoke");
         values.put("rounds", smoke ? 2.0 : 7);
-        values.put("seconds", smoke ? 0.2 : 3);
-        values.put("warm", smoke ? 0.3 : 30);
+        values.put("seconds", smoke ? 0.1 : 3);
+        values.put("warm", smoke ? 0.15 : 30);
         values.put("callers", 64.0);
         values.put("connections", 10.0);
         values.put("waiters", smoke ? 5_000.0 : 100_000);
