@@ -1,0 +1,32 @@
+package io.r2lock.bench;
+
+import io.r2dbc.postgresql.PostgresqlConnectionFactory;
+import io.r2lock.AdvisoryLocks;
+import io.r2lock.LockKey;
+import reactor.core.publisher.Mono;
+
+/** r2lock in session scope, on one connection. */
+final class SessionContender extends LibraryContender {
+
+    static final String NAME = "r2lock session";
+
+    /** Where it is false, this is transaction scope, and the table says "off" instead of a verdict. */
+    static final boolean ON = false; // SESSION = true
+
+    SessionContender(PostgresqlConnectionFactory factory) {
+        super(NAME, builder(factory));
+    }
+
+    private static AdvisoryLocks.Builder builder(PostgresqlConnectionFactory factory) {
+        return AdvisoryLocks.builder(factory)
+                // SESSION .sessionConnections(1)
+                .maxConnections(10);
+    }
+
+    @Override
+    <T> Mono<T> guard(AdvisoryLocks locks, long key, Mono<T> work) {
+        return locks.exclusive(LockKey.of(key))
+                // SESSION .inSession()
+                .guard(work);
+    }
+}
