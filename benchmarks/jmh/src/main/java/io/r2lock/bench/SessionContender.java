@@ -11,22 +11,18 @@ final class SessionContender extends LibraryContender {
     static final String NAME = "r2lock session";
 
     /** Where it is false, this is transaction scope, and the table says "off" instead of a verdict. */
-    static final boolean ON = false; // SESSION = true
+    static final boolean ON = true;
 
     SessionContender(PostgresqlConnectionFactory factory) {
         super(NAME, builder(factory));
     }
 
     private static AdvisoryLocks.Builder builder(PostgresqlConnectionFactory factory) {
-        return AdvisoryLocks.builder(factory)
-                // SESSION .sessionConnections(1)
-                .maxConnections(10);
+        return AdvisoryLocks.builder(factory).sessionConnections(1).maxConnections(10);
     }
 
     @Override
     <T> Mono<T> guard(AdvisoryLocks locks, long key, Mono<T> work) {
-        return locks.exclusive(LockKey.of(key))
-                // SESSION .inSession()
-                .guard(work);
+        return locks.exclusive(LockKey.of(key)).inSession().guard(work);
     }
 }
