@@ -148,13 +148,14 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
     @Nullable
     Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
-        LockAttempt asked = new LockAttempt(spec.keys(), spec.mode(), Duration.ZERO);
         if (closing) {
+            LockAttempt asked = asked(spec);
             receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
             return null;
         }
         if (waiting.incrementAndGet() > options.maxWaiters()) {
             waiting.decrementAndGet();
+            LockAttempt asked = asked(spec);
             receiver.failed(new LockNotAvailableException(
                     "The queue is full: no " + asked + ", because " + options.maxWaiters()
                             + " callers (maxWaiters) wait already",
@@ -176,10 +177,14 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             return fresh(spec, surrounding, receiver);
         }
         waiting.decrementAndGet();
-        receiver.failed(
-                new IllegalStateException("No " + asked + ": the surrounding holds have some of the keys and not the"
+        receiver.failed(new IllegalStateException(
+                "No " + asked(spec) + ": the surrounding holds have some of the keys and not the"
                         + " others, and no transaction in which those could be added. Ask for the others only."));
         return null;
+    }
+
+    private static LockAttempt asked(LockSpec spec) {
+        return new LockAttempt(spec.keys(), spec.mode(), Duration.ZERO);
     }
 
     private Acquire fresh(LockSpec spec, @Nullable Hold surrounding, Acquire.Receiver receiver) {

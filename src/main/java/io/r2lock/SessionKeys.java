@@ -120,11 +120,12 @@ final class SessionKeys {
                 continue;
             }
             SessionLock lock = (SessionLock) release.lock();
+            long began = release.pause() ? client.now() : 0;
             lock.release(why -> {
                 if (why != null) {
                     lost.set(why);
                 }
-                leave(waiter, release.pause() ? rest(lock) : 0);
+                leave(waiter, release.pause() ? rest(lock, began) : 0);
                 one(left, lost, done);
             });
         }
@@ -137,12 +138,14 @@ final class SessionKeys {
         }
     }
 
-    private long rest(SessionLock lock) {
-        return Math.min(LONGEST_REST_NANOS, (client.now() - lock.since()) / REST_PART);
+    /** What the release itself took counts: as long again passes before the server can get the next try. */
+    private long rest(SessionLock lock, long began) {
+        long rested = client.now() - began;
+        return Math.min(LONGEST_REST_NANOS, (began - lock.since()) / REST_PART) - rested;
     }
 
     private void leave(Waiter waiter, long later) {
-        if (later == 0) {
+        if (later <= 0) {
             client.gates().leave(waiter);
         } else {
             client.options().clock().schedule(() -> client.gates().leave(waiter), later, TimeUnit.NANOSECONDS);
