@@ -98,8 +98,14 @@ final class SessionLock implements Waiter.Baton {
         }
     }
 
-    /** Gives it back; {@code done} is told why it was lost, or null. */
+    /** Gives it back; {@code done} is told why it was lost, or null. Of a loss nobody waits to hear more. */
     void release(Consumer<@Nullable String> done) {
+        String known = lost.get();
+        if (known != null) {
+            place.unlock(this, (answer, error) -> {});
+            done.accept(known);
+            return;
+        }
         place.unlock(this, (answer, error) -> {
             String why = lost.get();
             if (why == null && answer == SessionCall.Answer.NOT_HELD) {
