@@ -87,6 +87,13 @@ public interface LockRequest {
      * as many locks a second. For work that does not write through {@link HeldLock#connection()}, which there is none of, and for
      * long holds.
      *
+     * <pre>{@code
+     * Mono<Void> rebuilt = locks.exclusive(LockKey.named("index", tenant))
+     *         .inSession()
+     *         .waitAtMost(Duration.ofSeconds(30))
+     *         .guard(rebuild);
+     * }</pre>
+     *
      * <p>Callers of one key in one process pass the lock on among themselves, at most
      * {@link AdvisoryLocks.Builder#handOffLimit(int)} times in a row, and readers share it; so no other process is kept out for ever.
      * The loss of a shared connection is the loss of all holds on it. Inside another hold the wait must be bounded: PostgreSQL sees no
