@@ -6,6 +6,7 @@ import io.r2dbc.spi.R2dbcDataIntegrityViolationException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -280,17 +281,59 @@ class HandOffRaceTest {
     }
 
     @Test
-    void aRow_isAsLongAsTheLimit_thenTheConnectionGoesBackOnce() {
+    void slowCommit_keepsItsOwnDeadline_whenTheNextOneIsCancelled() {
+        HeldLock first = new Caller(client).get();
+        Caller next = new Caller(client);
+        servers.holdEnds();
+        AtomicReference<Object> outcome = commit(first);
+        next.cancel();
+        long now = client.now();
+        client.connections().closeOverdue(now + TimeUnit.SECONDS.toNanos(LockConnection.COMMIT_DEADLINE_SECONDS - 5));
+        assertThat(outcome).hasValue("none");
+        servers.answerEnds();
+        assertThat(outcome).hasValue("committed");
+        assertAllBack();
+    }
+
+    @Test
+    void overdueCommit_isUnknown_andTheNextOneIsServedByAFreshConnection() {
+        HeldLock first = new Caller(client).get();
+        Caller next = new Caller(client);
+        servers.holdEnds();
+        AtomicReference<Object> outcome = commit(first);
+        long now = client.now();
+        client.connections().closeOverdue(now + TimeUnit.SECONDS.toNanos(LockConnection.COMMIT_DEADLINE_SECONDS + 5));
+        assertThat(outcome.get()).isInstanceOf(CommitOutcomeUnknownException.class);
+        servers.answerEnds();
+        next.get().commit().block(SOON);
+        assertThat(servers.opened()).isEqualTo(2);
+        assertAllBack();
+    }
+
+    /** Two of the three connections are held; a caller of another key waits for the one that a crowd passes on. */
+    @Test
+    void aRow_isAsLongAsTheLimit_thenOthersHaveTheConnection() {
+        int limit = client.options().handOffLimit();
+        List<HeldLock> held = new ArrayList<>();
+        for (long key = 2; key < 4; key++) {
+            held.add(Objects.requireNonNull(
+                    client.exclusive(LockKey.of(key)).acquire().block(SOON)));
+        }
         AtomicInteger served = new AtomicInteger();
         HeldLock first = new Caller(client).get();
-        for (int i = 0; i < 1_000; i++) {
+        for (int i = 0; i < 3 * limit; i++) {
             client.exclusive(KEY)
                     .guard(Mono.fromSupplier(served::incrementAndGet))
                     .subscribe();
         }
+        CompletableFuture<Integer> servedBefore = client.exclusive(LockKey.of(4))
+                .guard(Mono.fromSupplier(served::get))
+                .toFuture();
         first.commit().block(SOON);
-        Await.until("all served", () -> served.get() == 1_000);
+        assertThat(servedBefore).succeedsWithin(SOON).isEqualTo(limit);
+        Await.until("all served", () -> served.get() == 3 * limit);
+        held.forEach(hold -> hold.release().block(SOON));
         assertAllBack();
-        assertThat(servers.opened()).isEqualTo(1);
+        assertThat(servers.opened()).isEqualTo(3);
     }
 }
