@@ -43,8 +43,12 @@ final class GatePass {
         // a reader that tries, or that waits for other keys too, must not keep the other readers out meanwhile
         boolean waits = !spec.noWait() && keys.size() == 1;
         LockMode mode = spec.mode();
-        BiFunction<LockKey, Waiter.Turn, Waiter> waiter =
-                (key, turn) -> waits ? Waiter.forServer(key, mode, turn) : Waiter.forTurn(key, mode, turn);
+        BiFunction<LockKey, Waiter.Turn, Waiter> waiter = (key, turn) -> {
+            if (!waits) {
+                return Waiter.forTurn(key, mode, turn);
+            }
+            return spec.polls() ? Waiter.forPolling(key, mode, turn) : Waiter.forServer(key, mode, turn);
+        };
         return new GatePass(gates, keys, waiter, passed, null);
     }
 

@@ -303,6 +303,11 @@ abstract class Hold implements HeldLock {
                 cause == null ? null : new Failure(cause, SqlStates.of(cause)));
     }
 
+    /** When it was granted, in nanoseconds of the client's clock. */
+    final long since() {
+        return since;
+    }
+
     final Duration age() {
         return Duration.ofNanos(client.now() - since);
     }

@@ -90,6 +90,17 @@ final class KeyGates {
         change(waiter, KeyGate::refuse);
     }
 
+    /** See {@link KeyGate#handOver}; the turn of the heir, if there is one, is to be told by {@link #tell}. */
+    @Nullable
+    Waiter handOver(Waiter leaving, Waiter.Baton passedOn) {
+        Waiter[] heir = new Waiter[1];
+        gates.computeIfPresent(leaving.key, (key, gate) -> {
+            heir[0] = gate.handOver(leaving, passedOn);
+            return gate;
+        });
+        return heir[0];
+    }
+
     /**
      * Runs the body, and only then tells the turns that it has brought to others: but not where the body, which may run user code,
      * may block, and with it those turns.
@@ -109,7 +120,7 @@ final class KeyGates {
     }
 
     /** A turn may run work that ends at once, which brings the next turn: one after the other, not one inside the other. */
-    private static void tell(@Nullable Waiter first) {
+    static void tell(@Nullable Waiter first) {
         if (first == null) {
             return;
         }

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2dbc.postgresql.api.Notification;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.postgresql.api.PostgresqlResult;
 import io.r2dbc.postgresql.api.PostgresqlStatement;
@@ -19,17 +20,42 @@ import reactor.core.scheduler.Schedulers;
 /** Lock connections without a server: the test answers, when and on which thread it likes. */
 final class FakeConnection {
 
+    /** What the other end does. */
+    interface Server {
+
+        /** {@code true} or {@code false} is its one row, empty is none. */
+        Mono<Boolean> message(String sql);
+
+        /** Ends when it has been delivered. */
+        Mono<Void> cancelRequest();
+
+        default Mono<Void> commit() {
+            return Mono.empty();
+        }
+
+        /** Ends when the connection does. */
+        default Flux<Notification> notifications() {
+            return Flux.never();
+        }
+
+        default Mono<Void> close() {
+            return Mono.empty();
+        }
+    }
+
     private final Scheduler clock;
-    private final Function<String, Mono<Boolean>> answer;
-    private final Supplier<Mono<Void>> cancelRequest;
+    private final Server server;
 
     /** As a server would say it; wrong after a message that fails, which no test here looks at. */
     private volatile boolean inTransaction;
 
-    private FakeConnection(Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelled) {
+    private FakeConnection(Scheduler clock, Server server) {
         this.clock = clock;
-        this.answer = answer;
-        this.cancelRequest = cancelled;
+        this.server = server;
+    }
+
+    static LockConnection open(Scheduler clock, Server server) {
+        return new FakeConnection(clock, server).connection();
     }
 
     /**
@@ -39,7 +65,17 @@ final class FakeConnection {
      */
     static LockConnection open(
             Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelRequest) {
-        return new FakeConnection(clock, answer, cancelRequest).connection();
+        return open(clock, new Server() {
+            @Override
+            public Mono<Boolean> message(String sql) {
+                return answer.apply(sql);
+            }
+
+            @Override
+            public Mono<Void> cancelRequest() {
+                return cancelRequest.get();
+            }
+        });
     }
 
     /** One that grants everything at once. */
@@ -116,11 +152,14 @@ final class FakeConnection {
     private LockConnection connection() {
         PostgresqlConnection wire =
                 proxy(PostgresqlConnection.class, (self, method, arguments) -> switch (method.getName()) {
-                    case "getNotifications" -> Flux.never();
+                    case "getNotifications" -> server.notifications();
                     case "createStatement" -> statement((String) arguments[0]);
-                    case "cancelRequest" -> cancelRequest.get();
-                    case "close" -> Mono.empty();
-                    case "commitTransaction" -> Mono.fromRunnable(() -> inTransaction = false);
+                    case "cancelRequest" -> server.cancelRequest();
+                    case "close" -> server.close();
+                    case "commitTransaction" ->
+                        server.commit()
+                                .doOnSuccess(done -> inTransaction = false)
+                                .doOnError(error -> inTransaction &= SqlStates.isConnectionGone(SqlStates.of(error)));
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
@@ -132,7 +171,7 @@ final class FakeConnection {
         return proxy(PostgresqlStatement.class, (self, method, arguments) -> switch (method.getName()) {
             case "fetchSize" -> self;
             case "execute" ->
-                Flux.defer(() -> answer.apply(sql).doOnTerminate(() -> answered(sql)))
+                Flux.defer(() -> server.message(sql).doOnTerminate(() -> answered(sql)))
                         .map(FakeConnection::result);
             default -> throw new UnsupportedOperationException(method.toString());
         });
