@@ -41,7 +41,7 @@ abstract class GuardContract {
     private final UnaryOperator<LockRequest> scope;
     private final TcpProxy proxy;
 
-    // last of all: closing it resets what is open
+    // closed last of all
     @RegisterExtension
     @Order(0)
     final AfterEachCallback network;
@@ -61,7 +61,11 @@ abstract class GuardContract {
         this.server = server;
         this.scope = scope;
         proxy = TcpProxy.to(server).delay(AWAY);
-        network = context -> proxy.close();
+        network = context -> {
+            // it resets what is open
+            Await.until("connections closed", () -> proxy.open() == 0);
+            proxy.close();
+        };
         residue = NoResidue.on(server);
         clients = new TestClients(residue);
     }

@@ -109,7 +109,7 @@ abstract class SessionContract extends GuardContract {
 
     @Test
     void release_isAwaited_byEachOfManyCallers() {
-        Long wrong = Flux.range(0, 200)
+        Long wrong = Flux.range(0, 60)
                 .flatMap(
                         i -> {
                             LockKey key = i % 2 == 0 ? LockKey.of(3_000 + i) : LockKey.of(3_000, i);
