@@ -28,14 +28,14 @@ import reactor.test.StepVerifier;
 /**
  * What guarded work and its caller may rely on, in whatever scope: what is told while the lock is held, and what when it is free.
  *
- * <p>The client is 5 ms away from the server and the test is not: so a signal that comes before the server has answered the
+ * <p>The client is 10 ms away from the server and the test is not: so a signal that comes before the server has answered the
  * release is seen to come while the lock is held.
  */
 abstract class GuardContract {
 
     static final LockKey KEY = LockKey.named("contract", "row");
 
-    private static final Duration AWAY = Duration.ofMillis(5);
+    private static final Duration AWAY = Duration.ofMillis(10);
 
     final TestServer server;
     private final UnaryOperator<LockRequest> scope;
