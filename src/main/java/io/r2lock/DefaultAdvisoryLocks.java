@@ -163,15 +163,19 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                     false));
             return null;
         }
-        Hold surrounding = nearestLive(context.getOrDefault(this, null));
+        Hold innermost = context.getOrDefault(this, null);
+        if (innermost == null) {
+            return fresh(spec, null, receiver);
+        }
+        HoldChain chain = new HoldChain(innermost);
+        Hold surrounding = chain.innermost();
         if (surrounding == null || spec.requireNew()) {
             return fresh(spec, surrounding, receiver);
         }
-        HoldChain chain = new HoldChain(surrounding);
         long owned =
                 spec.keys().stream().filter(key -> chain.ownerOf(key) != null).count();
         if (owned == spec.keys().size() || (!spec.inSession() && chain.transaction() != null)) {
-            return new JoinedAcquire(this, spec, surrounding, receiver);
+            return new JoinedAcquire(this, spec, surrounding, chain, receiver);
         }
         if (owned == 0) {
             return fresh(spec, surrounding, receiver);
@@ -191,18 +195,6 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return spec.inSession()
                 ? new SessionAcquire(this, spec, surrounding, receiver)
                 : new TransactionAcquire(this, spec, surrounding, receiver);
-    }
-
-    /**
-     * What a request joins. The keys of a nested hold that has ended stay locked until the transaction ends: a request that
-     * would start afresh for one of them, inside that transaction, would wait for itself.
-     */
-    private static @Nullable Hold nearestLive(@Nullable Hold innermost) {
-        Hold hold = innermost;
-        while (hold != null && !hold.isLive()) {
-            hold = hold.surrounding;
-        }
-        return hold;
     }
 
     void begin(Acquire attempt) {

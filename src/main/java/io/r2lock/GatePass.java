@@ -56,16 +56,13 @@ final class GatePass {
     static GatePass forSession(KeyGates gates, LockSpec spec, boolean queues, Runnable passed) {
         List<LockKey> keys = spec.keys();
         boolean alone = keys.size() == 1;
-        LockKey last = keys.get(keys.size() - 1);
         LockMode mode = spec.mode();
+        // who still needs an earlier key must not have a later one meanwhile: two processes would wait for each other
+        Waiter.Heir heir = alone ? Waiter.Heir.SESSION : Waiter.Heir.NOBODY;
         return new GatePass(
                 gates,
                 keys,
-                (LockKey key, Waiter.Turn turn) -> {
-                    // who still has to wait at another gate must not keep a lock that it does not use yet
-                    Waiter.Heir heir = key.equals(last) ? Waiter.Heir.SESSION : Waiter.Heir.NOBODY;
-                    return Waiter.forSession(key, mode, queues && alone, heir, turn);
-                },
+                (LockKey key, Waiter.Turn turn) -> Waiter.forSession(key, mode, queues && alone, heir, turn),
                 passed,
                 null);
     }

@@ -1,18 +1,35 @@
 package io.r2lock;
 
+import java.util.ArrayList;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A hold and those around it, outwards.
- *
- * @param innermost where it begins
+ * The holds around a request, outwards, as they were when it was made. One that had ended, or was ending, is left out: what is
+ * inside may live on without it, on another connection.
  */
-record HoldChain(Hold innermost) {
+final class HoldChain {
+
+    private final List<Hold> live = new ArrayList<>(2);
+
+    HoldChain(Hold innermost) {
+        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+            if (hold.isLive()) {
+                live.add(hold);
+            }
+        }
+    }
+
+    /** The nearest one; null where none is left. */
+    @Nullable
+    Hold innermost() {
+        return live.isEmpty() ? null : live.get(0);
+    }
 
     /** The nearest hold that has the key. */
     @Nullable
     Hold ownerOf(LockKey key) {
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.spec.keys().contains(key)) {
                 return hold;
             }
@@ -23,7 +40,7 @@ record HoldChain(Hold innermost) {
     /** The nearest transaction. */
     @Nullable
     TransactionHold transaction() {
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.root() instanceof TransactionHold transaction) {
                 return transaction;
             }
@@ -35,7 +52,7 @@ record HoldChain(Hold innermost) {
     @Nullable
     LockKey taken(Iterable<LockKey> keys) {
         for (LockKey key : keys) {
-            for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+            for (Hold hold : live) {
                 if (hold.root().hasTaken(key)) {
                     return key;
                 }
@@ -46,7 +63,7 @@ record HoldChain(Hold innermost) {
 
     /** Whether a transaction of the chain other than {@code own} has the key. */
     boolean isTakenByOther(@Nullable TransactionHold own, LockKey key) {
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
                 return true;
             }
