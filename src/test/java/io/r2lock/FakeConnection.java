@@ -19,6 +19,9 @@ import reactor.core.scheduler.Schedulers;
 /** Lock connections without a server: the test answers, when and on which thread it likes. */
 final class FakeConnection {
 
+    private static final ConnectionFacts FACTS =
+            new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
+
     private final Scheduler clock;
     private final Function<String, Mono<Boolean>> answer;
     private final Supplier<Mono<Void>> cancelRequest;
@@ -59,6 +62,12 @@ final class FakeConnection {
 
     /** Lock connections only: heartbeats find no server, and nothing lasts so long here that it matters. */
     static ConnectionSource source(IntFunction<Mono<LockConnection>> opener) {
+        return source(opener, () -> Mono.error(new IllegalStateException("no server")));
+    }
+
+    /** Lock connections, and wires for session scope. */
+    static ConnectionSource source(
+            IntFunction<Mono<LockConnection>> opener, Supplier<Mono<PostgresqlConnection>> sessions) {
         return new ConnectionSource() {
             @Override
             public Mono<LockConnection> open(int generation) {
@@ -67,7 +76,7 @@ final class FakeConnection {
 
             @Override
             public Mono<SessionWire> openForSession() {
-                return Mono.error(new IllegalStateException("no server"));
+                return sessions.get().map(wire -> new SessionWire(wire, FACTS));
             }
 
             @Override
@@ -124,8 +133,7 @@ final class FakeConnection {
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
-        ConnectionFacts facts = new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
-        return new LockConnection(wire, facts, () -> "clean", new Warnings(clock), 0);
+        return new LockConnection(wire, FACTS, () -> "clean", new Warnings(clock), 0);
     }
 
     private PostgresqlStatement statement(String sql) {
