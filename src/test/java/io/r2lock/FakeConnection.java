@@ -102,6 +102,10 @@ final class FakeConnection {
     }
 
     static ClientOptions options(Scheduler clock, int maxConnections) {
+        return options(clock, clock, maxConnections);
+    }
+
+    static ClientOptions options(Scheduler clock, Scheduler heartbeatClock, int maxConnections) {
         return new ClientOptions(
                 clock,
                 maxConnections,
@@ -116,7 +120,7 @@ final class FakeConnection {
                 new ConnectionSettings("test", Map.of()),
                 Duration.ofSeconds(2),
                 Duration.ofSeconds(3),
-                clock,
+                heartbeatClock,
                 new Warnings(clock),
                 null,
                 new LockListener() {});
