@@ -186,6 +186,27 @@ class HandOverRaceTest {
     }
 
     @Test
+    void joinsOfThoseInside_countToo() {
+        Caller first = enter(LockMode.SHARED);
+        List<Waiter> inside = new ArrayList<>();
+        for (int i = 0; i < LIMIT + 2; i++) {
+            Waiter waiter = Waiter.forSession(KEY, LockMode.SHARED, false, Waiter.Heir.NOBODY, turn -> {});
+            assertThat(gates.enter(waiter)).isTrue();
+            assertThat(gates.join(waiter) != null).as("join %d", i).isEqualTo(i < LIMIT);
+            inside.add(waiter);
+        }
+        first.end();
+        for (Waiter waiter : inside) {
+            KeyGate.Release release = gates.part(waiter, null);
+            if (release != null) {
+                ((Lock) release.lock()).release();
+                gates.leave(waiter);
+            }
+        }
+        assertEmpty();
+    }
+
+    @Test
     void limitReached_theLastOneRacesNewcomers() {
         for (int round = 0; round < ROUNDS; round++) {
             LockMode mode = round % 4 < 2 ? LockMode.EXCLUSIVE : LockMode.SHARED;
