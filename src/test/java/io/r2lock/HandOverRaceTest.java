@@ -258,6 +258,17 @@ class HandOverRaceTest {
     }
 
     @Test
+    void lostLock_isNotHandedOver() {
+        Caller holder = enter(LockMode.EXCLUSIVE);
+        Caller heir = enter(LockMode.EXCLUSIVE);
+        holder.lock().lost = true;
+        holder.end();
+        assertThat(heir.lock()).isNotSameAs(holder.lock());
+        heir.end();
+        assertEmpty();
+    }
+
+    @Test
     void manyCallersOfBothModes_noLockIsKeptOrUsedTooOften() {
         for (int round = 0; round < ROUNDS; round++) {
             List<Caller> callers = new ArrayList<>();
