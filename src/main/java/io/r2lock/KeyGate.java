@@ -103,7 +103,8 @@ final class KeyGate {
 
     /** A shared waiter inside, which found that this process has its session lock already, joins that; {@code false} if it cannot. */
     boolean join(Waiter waiter) {
-        boolean can = waiter.place == Waiter.Place.INSIDE && waiter.baton == null && baton != null && !closed;
+        boolean free = waiter.place == Waiter.Place.INSIDE && waiter.baton == null;
+        boolean can = free && baton != null && !closed && handOffs < handOffLimit;
         if (can) {
             takeBaton(waiter);
         }

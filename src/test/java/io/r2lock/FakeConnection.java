@@ -20,6 +20,9 @@ import reactor.core.scheduler.Schedulers;
 /** Lock connections without a server: the test answers, when and on which thread it likes. */
 final class FakeConnection {
 
+    private static final ConnectionFacts FACTS =
+            new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
+
     /** What the other end does. */
     interface Server {
 
@@ -95,6 +98,12 @@ final class FakeConnection {
 
     /** Lock connections only: heartbeats find no server, and nothing lasts so long here that it matters. */
     static ConnectionSource source(IntFunction<Mono<LockConnection>> opener) {
+        return source(opener, () -> Mono.error(new IllegalStateException("no server")));
+    }
+
+    /** Lock connections, and wires for session scope. */
+    static ConnectionSource source(
+            IntFunction<Mono<LockConnection>> opener, Supplier<Mono<PostgresqlConnection>> sessions) {
         return new ConnectionSource() {
             @Override
             public Mono<LockConnection> open(int generation) {
@@ -103,7 +112,7 @@ final class FakeConnection {
 
             @Override
             public Mono<SessionWire> openForSession() {
-                return Mono.error(new IllegalStateException("no server"));
+                return sessions.get().map(wire -> new SessionWire(wire, FACTS));
             }
 
             @Override
@@ -129,6 +138,10 @@ final class FakeConnection {
     }
 
     static ClientOptions options(Scheduler clock, int maxConnections) {
+        return options(clock, clock, maxConnections);
+    }
+
+    static ClientOptions options(Scheduler clock, Scheduler heartbeatClock, int maxConnections) {
         return new ClientOptions(
                 clock,
                 maxConnections,
@@ -143,7 +156,7 @@ final class FakeConnection {
                 new ConnectionSettings("test", Map.of()),
                 Duration.ofSeconds(2),
                 Duration.ofSeconds(3),
-                clock,
+                heartbeatClock,
                 new Warnings(clock),
                 null,
                 new LockListener() {});
@@ -163,8 +176,7 @@ final class FakeConnection {
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
-        ConnectionFacts facts = new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
-        return new LockConnection(wire, facts, () -> "clean", new Warnings(clock), 0);
+        return new LockConnection(wire, FACTS, () -> "clean", new Warnings(clock), 0);
     }
 
     private PostgresqlStatement statement(String sql) {
