@@ -9,11 +9,11 @@ import org.jspecify.annotations.Nullable;
  */
 record HoldChain(Hold innermost) {
 
-    /** The nearest hold that has the key. */
+    /** The nearest hold that has the key, as a lock or as a permit, as it is asked for. */
     @Nullable
-    Hold ownerOf(LockKey key) {
+    Hold ownerOf(LockKey key, LockSpec asked) {
         for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
-            if (hold.spec.keys().contains(key)) {
+            if (hold.spec.permits() == asked.permits() && hold.spec.keys().contains(key)) {
                 return hold;
             }
         }
@@ -31,12 +31,13 @@ record HoldChain(Hold innermost) {
         return null;
     }
 
-    /** The first of the keys that anything of the chain has: waiting for it on another connection would be for ever. */
+    /** The first of the keys that anything of the chain has in the same way: waiting for it on another connection would be for ever. */
     @Nullable
-    LockKey taken(Iterable<LockKey> keys) {
-        for (LockKey key : keys) {
+    LockKey taken(LockSpec asked) {
+        for (LockKey key : asked.keys()) {
             for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
-                if (hold.root().hasTaken(key)) {
+                Hold root = hold.root();
+                if (root.spec.permits() == asked.permits() && root.hasTaken(key)) {
                     return key;
                 }
             }
@@ -45,7 +46,10 @@ record HoldChain(Hold innermost) {
     }
 
     /** Whether a transaction of the chain other than {@code own} has the key. */
-    boolean isTakenByOther(@Nullable TransactionHold own, LockKey key) {
+    boolean isTakenByOther(@Nullable TransactionHold own, LockKey key, LockSpec asked) {
+        if (asked.permits() != 0) {
+            return false;
+        }
         for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
             if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
                 return true;

@@ -3,7 +3,6 @@ package io.r2lock;
 import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
-import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
 import reactor.core.publisher.Mono;
@@ -63,7 +62,7 @@ final class SessionAcquire extends Acquire {
     }
 
     private @Nullable RuntimeException impossibleInside(Hold around) {
-        LockKey own = new HoldChain(around).taken(spec.keys());
+        LockKey own = new HoldChain(around).taken(spec);
         if (own != null) {
             return new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + own
                     + ", so waiting for it could only deadlock itself");
@@ -245,15 +244,10 @@ final class SessionAcquire extends Acquire {
 
     private void granted() {
         KeyGates.turnsAfter(() -> {
-            SessionHold hold = new SessionHold(this, keys.settle());
+            SessionHold hold = new SessionHold(this, keys.settle(), keys::release);
             hold.watch();
             deliver(hold);
         });
-    }
-
-    /** For the hold, at its end. */
-    void release(Consumer<@Nullable String> done) {
-        keys.release(done);
     }
 
     @Override

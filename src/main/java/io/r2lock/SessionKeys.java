@@ -124,7 +124,7 @@ final class SessionKeys {
                 if (why != null) {
                     lost.set(why);
                 }
-                leave(waiter, release.pause() ? rest(lock) : 0);
+                leave(waiter, release.pause() ? rest(lock, client.now()) : 0);
                 one(left, lost, done);
             });
         }
@@ -137,8 +137,9 @@ final class SessionKeys {
         }
     }
 
-    private long rest(SessionLock lock) {
-        return Math.min(LONGEST_REST_NANOS, (client.now() - lock.since()) / REST_PART);
+    /** For how long this process leaves a lock alone that it has given back at its limit. */
+    static long rest(SessionLock lock, long now) {
+        return Math.min(LONGEST_REST_NANOS, (now - lock.since()) / REST_PART);
     }
 
     private void leave(Waiter waiter, long later) {
