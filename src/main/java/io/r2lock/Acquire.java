@@ -30,7 +30,7 @@ import reactor.util.context.Context;
  *
  * <p>The kinds differ in where the connection comes from and in what undoing means: {@link TransactionAcquire} borrows one and
  * opens a transaction, {@link JoinedAcquire} uses that of the surrounding hold, and {@link SessionAcquire} takes session locks on
- * connections that are shared.
+ * connections that are shared, as does {@link PermitAcquire} for one of several locks.
  */
 abstract class Acquire {
 
@@ -92,6 +92,16 @@ abstract class Acquire {
         this.surrounding = surrounding;
         this.receiver = receiver;
         this.waited = new Waited(spec, client.options().clock());
+    }
+
+    /** One that joins nothing. */
+    static Acquire fresh(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
+        if (!spec.inSession()) {
+            return new TransactionAcquire(client, spec, surrounding, receiver);
+        }
+        return spec.permits() > 0
+                ? new PermitAcquire(client, spec, surrounding, receiver)
+                : new SessionAcquire(client, spec, surrounding, receiver);
     }
 
     /** Begins to queue; called once. */

@@ -74,11 +74,18 @@ public abstract sealed class AdvisoryLockException extends RuntimeException
     }
 
     /** What a failed request asked for, and how long it had waited. */
-    record LockAttempt(List<LockKey> keys, LockMode mode, Duration waited) {
+    record LockAttempt(List<LockKey> keys, int permits, LockMode mode, Duration waited) {
+
+        LockAttempt(List<LockKey> keys, LockMode mode, Duration waited) {
+            this(keys, 0, mode, waited);
+        }
 
         /** Reads well in the middle of a sentence: {@code exclusive lock on order/42 (bigint 7)}. */
         @Override
         public String toString() {
+            if (permits > 0) {
+                return "permit (one of " + permits + ") of " + keys.get(0);
+            }
             String what = mode == LockMode.EXCLUSIVE ? "exclusive" : "shared";
             return keys.size() == 1
                     ? what + " lock on " + keys.get(0)

@@ -25,6 +25,9 @@ import reactor.core.scheduler.Scheduler;
  */
 public interface AdvisoryLocks {
 
+    /** The most permits of one key, see {@link #permit(LockKey, int)}. */
+    int MOST_PERMITS = 1_000;
+
     /**
      * Makes a client with every option at its default. Opens no connection yet.
      *
@@ -126,6 +129,43 @@ public interface AdvisoryLocks {
      * @return a request with the default wait
      */
     LockRequest shared(Collection<LockKey> keys);
+
+    /**
+     * Asks for one of so many permits of a key: a semaphore over all processes, of which at most {@code permits} holds exist at once,
+     * wherever they are. The request has the same ends as a lock's: {@code guard}, {@code guardMany}, {@code acquire}; its work, its
+     * cancel, its loss and its errors are those of {@link LockRequest#inSession()}, where it is from the start: {@link
+     * LockRequest#inTransaction()} is refused with an {@link IllegalArgumentException}. The hold tells the key asked for, and {@link
+     * LockMode#EXCLUSIVE}.
+     *
+     * <pre>{@code
+     * Flux<Report> reports = orders.flatMap(order -> locks.permit(LockKey.named("pdf", "render"), 4).guard(render(order)));
+     * }</pre>
+     *
+     * <p>A permit is a lock on one of so many numbers made of the key, and never meets {@code exclusive(key)}: each may be held while
+     * the other is. <b>The number must be the same everywhere</b>: processes that disagree share the permits of the smaller number, and
+     * those who ask for more have the rest for themselves. Within one client a request with another number fails with an {@link
+     * IllegalStateException} at its subscription, as long as anybody there has a permit of the key or waits for one.
+     *
+     * <p><b>Waiting.</b> Callers of one client are served in order, those first who ask inside another hold; a holder passes its permit
+     * on to the next of them, at most {@link Builder#handOffLimit(int)} times in a row. Between processes there is <b>no order</b>:
+     * PostgreSQL has no queue for "any of these", so a client whose callers wait tries all permits that it does not have itself, in
+     * random order, after 10 ms at first and 250 ms at last, give or take half; under contention another process may be lucky more
+     * often. A round of tries takes a round trip for each permit in use elsewhere, so keep the number small where many processes wait.
+     * {@code noWait} makes one such round, and is refused when each permit was in use at some moment of it, or was wanted by callers
+     * before it.
+     *
+     * <p><b>Connections</b>: those of {@link Builder#sessionConnections(int)}, shared with all holds of session scope; none for a
+     * waiter, however many there are. <b>Cancel</b> and timeout leave nothing behind: a try on its way is waited for, and what it
+     * got is given back first. When a process dies its permits are free, and the others stay as they are.
+     *
+     * <p>Inside another hold the wait must be bounded, or the request fails with an {@link IllegalArgumentException}; inside a permit
+     * of the same key and number it joins that, as a lock would.
+     *
+     * @param key what is counted
+     * @param permits how many, from 1 to {@value #MOST_PERMITS}
+     * @return a request with the default wait
+     */
+    LockRequest permit(LockKey key, int permits);
 
     /**
      * Looks at the server, and at what stands between it and this client: does it really exclude, is it a standby, does a

@@ -6,9 +6,14 @@ import java.util.concurrent.ThreadLocalRandom;
 final class Backoff {
 
     private static final long FIRST_MILLIS = 10;
-    private static final long LONGEST_MILLIS = 250;
+    static final long LONGEST_MILLIS = 250;
 
     private long millis = FIRST_MILLIS;
+
+    /** The next pause is a short one again. */
+    void reset() {
+        millis = FIRST_MILLIS;
+    }
 
     long nextMillis() {
         long delay = millis / 2 + ThreadLocalRandom.current().nextLong(millis);

@@ -37,6 +37,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final LockConnections connections;
     private final SessionLocks sessions;
     private final KeyGates gates;
+    private final PermitGates permits;
     private final ConnectionSource source;
     private final Heartbeat heartbeat;
     private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
@@ -54,6 +55,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         this.gates = new KeyGates(options.handOffLimit());
         this.connections = new LockConnections(source::open, options, options.maxConnections());
         this.sessions = new SessionLocks(source, options);
+        this.permits = new PermitGates(sessions, options.handOffLimit(), options.clock());
         this.heartbeat = new Heartbeat(source, this::open, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
@@ -83,6 +85,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     KeyGates gates() {
         return gates;
+    }
+
+    PermitGates permits() {
+        return permits;
     }
 
     /** Attempts that wait, and holds. */
@@ -139,6 +145,13 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return request(Arguments.keys(keys), LockMode.SHARED, false);
     }
 
+    @Override
+    public LockRequest permit(LockKey key, int permits) {
+        Arguments.notNull("key", key);
+        Arguments.inRange("permits", permits, 1, MOST_PERMITS);
+        return new DefaultLockRequest(this, LockSpec.permit(key, permits, options.defaultWait()));
+    }
+
     private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
         Duration wait = noWait ? null : options.defaultWait();
         return new DefaultLockRequest(
@@ -149,13 +162,13 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     @Nullable
     Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
         if (closing) {
-            LockAttempt asked = asked(spec);
+            LockAttempt asked = spec.attempt(Duration.ZERO);
             receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
             return null;
         }
         if (waiting.incrementAndGet() > options.maxWaiters()) {
             waiting.decrementAndGet();
-            LockAttempt asked = asked(spec);
+            LockAttempt asked = spec.attempt(Duration.ZERO);
             receiver.failed(new LockNotAvailableException(
                     "The queue is full: no " + asked + ", because " + options.maxWaiters()
                             + " callers (maxWaiters) wait already",
@@ -165,36 +178,27 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         }
         Hold innermost = context.getOrDefault(this, null);
         if (innermost == null) {
-            return fresh(spec, null, receiver);
+            return Acquire.fresh(this, spec, null, receiver);
         }
         HoldChain chain = new HoldChain(innermost);
         Hold surrounding = chain.innermost();
         if (surrounding == null || spec.requireNew()) {
-            return fresh(spec, surrounding, receiver);
+            return Acquire.fresh(this, spec, surrounding, receiver);
         }
-        long owned =
-                spec.keys().stream().filter(key -> chain.ownerOf(key) != null).count();
+        long owned = spec.keys().stream()
+                .filter(key -> chain.ownerOf(key, spec) != null)
+                .count();
         if (owned == spec.keys().size() || (!spec.inSession() && chain.transaction() != null)) {
             return new JoinedAcquire(this, spec, surrounding, chain, receiver);
         }
         if (owned == 0) {
-            return fresh(spec, surrounding, receiver);
+            return Acquire.fresh(this, spec, surrounding, receiver);
         }
         waiting.decrementAndGet();
         receiver.failed(new IllegalStateException(
-                "No " + asked(spec) + ": the surrounding holds have some of the keys and not the"
+                "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
                         + " others, and no transaction in which those could be added. Ask for the others only."));
         return null;
-    }
-
-    private static LockAttempt asked(LockSpec spec) {
-        return new LockAttempt(spec.keys(), spec.mode(), Duration.ZERO);
-    }
-
-    private Acquire fresh(LockSpec spec, @Nullable Hold surrounding, Acquire.Receiver receiver) {
-        return spec.inSession()
-                ? new SessionAcquire(this, spec, surrounding, receiver)
-                : new TransactionAcquire(this, spec, surrounding, receiver);
     }
 
     void begin(Acquire attempt) {

@@ -48,6 +48,10 @@ final class DefaultLockRequest implements LockRequest {
 
     @Override
     public LockRequest inTransaction() {
+        if (spec.permits() > 0) {
+            throw new IllegalArgumentException("scope must be inSession() for " + spec.attempt(Duration.ZERO)
+                    + ", was inTransaction(): permits are taken in session scope only");
+        }
         return with(spec.in(false));
     }
 
@@ -124,6 +128,7 @@ final class DefaultLockRequest implements LockRequest {
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
         String how = (spec.inSession() ? ", in session" : "") + (spec.polls() ? ", polling" : "");
         String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
-        return "LockRequest[" + spec.mode() + " " + spec.keys() + ", " + wait + how + hold + "]";
+        String what = spec.permits() > 0 ? spec.attempt(Duration.ZERO).toString() : spec.mode() + " " + spec.keys();
+        return "LockRequest[" + what + ", " + wait + how + hold + "]";
     }
 }

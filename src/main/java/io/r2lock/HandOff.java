@@ -1,6 +1,5 @@
 package io.r2lock;
 
-import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -20,11 +19,6 @@ import org.jspecify.annotations.Nullable;
  * the one that was stopped before; so the lease goes back once, and never under a COMMIT.
  */
 final class HandOff implements Waiter.Baton {
-
-    /** Others, who cannot see that the gate rests, poll; and so it rests for a part of the time for which they were kept out. */
-    private static final int REST_PART = 8;
-
-    private static final long LONGEST_REST_NANOS = Duration.ofMillis(250).toNanos();
 
     private final DefaultAdvisoryLocks client;
     private final Waiter place;
@@ -72,8 +66,8 @@ final class HandOff implements Waiter.Baton {
     /** Not passed on, and all has ended: after a full row the gate stays closed a little, so that others have a gap. */
     void leave(Runnable gates) {
         if (place.rests) {
-            long rest = Math.min(LONGEST_REST_NANOS, (client.now() - since) / REST_PART);
-            client.options().clock().schedule(gates, rest, TimeUnit.NANOSECONDS);
+            long now = client.now();
+            client.options().clock().schedule(gates, Rest.nanos(since, now, now), TimeUnit.NANOSECONDS);
         } else {
             gates.run();
         }

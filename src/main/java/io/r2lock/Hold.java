@@ -293,7 +293,7 @@ abstract class Hold implements HeldLock {
     }
 
     final LockAttempt attempt() {
-        return new LockAttempt(spec.keys(), spec.mode(), waited);
+        return spec.attempt(waited);
     }
 
     final LockLostException lost(String why, @Nullable Throwable cause) {

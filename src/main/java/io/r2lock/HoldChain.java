@@ -26,11 +26,11 @@ final class HoldChain {
         return live.isEmpty() ? null : live.get(0);
     }
 
-    /** The nearest hold that has the key. */
+    /** The nearest hold that has the key, as a lock or as a permit, as it is asked for. */
     @Nullable
-    Hold ownerOf(LockKey key) {
+    Hold ownerOf(LockKey key, LockSpec asked) {
         for (Hold hold : live) {
-            if (hold.spec.keys().contains(key)) {
+            if (hold.spec.permits() == asked.permits() && hold.spec.keys().contains(key)) {
                 return hold;
             }
         }
@@ -48,12 +48,13 @@ final class HoldChain {
         return null;
     }
 
-    /** The first of the keys that anything of the chain has: waiting for it on another connection would be for ever. */
+    /** The first of the keys that anything of the chain has in the same way: waiting for it on another connection would be for ever. */
     @Nullable
-    LockKey taken(Iterable<LockKey> keys) {
-        for (LockKey key : keys) {
+    LockKey taken(LockSpec asked) {
+        for (LockKey key : asked.keys()) {
             for (Hold hold : live) {
-                if (hold.root().hasTaken(key)) {
+                Hold root = hold.root();
+                if (root.spec.permits() == asked.permits() && root.hasTaken(key)) {
                     return key;
                 }
             }
@@ -62,7 +63,10 @@ final class HoldChain {
     }
 
     /** Whether a transaction of the chain other than {@code own} has the key. */
-    boolean isTakenByOther(@Nullable TransactionHold own, LockKey key) {
+    boolean isTakenByOther(@Nullable TransactionHold own, LockKey key, LockSpec asked) {
+        if (asked.permits() != 0) {
+            return false;
+        }
         for (Hold hold : live) {
             if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
                 return true;

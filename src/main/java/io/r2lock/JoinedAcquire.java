@@ -51,12 +51,12 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     private ChildKey turnFor(LockKey key) {
-        if (chain.isTakenByOther(transaction, key)) {
+        if (chain.isTakenByOther(transaction, key, spec)) {
             impossible = "the same chain holds " + key
                     + " in another transaction, so waiting for it could only deadlock itself";
             return new ChildKey(parent.root(), key);
         }
-        Hold owner = chain.ownerOf(key);
+        Hold owner = chain.ownerOf(key, spec);
         if (holder == null) {
             holder = owner == null ? root() : owner;
         }

@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.regex.Pattern;
@@ -32,6 +33,8 @@ import org.jspecify.annotations.Nullable;
 public final class LockKey implements Comparable<LockKey> {
 
     private static final Pattern PLAIN_NAMESPACE = Pattern.compile("[A-Za-z0-9_.-]{1,64}");
+
+    private static final byte[] SLOT_DOMAIN = "r2lock permit".getBytes(StandardCharsets.US_ASCII);
 
     private final boolean pair;
     private final long value;
@@ -156,6 +159,18 @@ public final class LockKey implements Comparable<LockKey> {
         byte[] bytes = KeyText.postgresText("text", text);
         String recipe = seed == 0 ? "hashtextextended" : "hashtextextended seed " + seed;
         return new LockKey(false, PostgresHash.hashtextExtended(bytes, seed), Source.hashed(recipe, text, bytes));
+    }
+
+    /**
+     * The key of a slot of a semaphore over this key: the first 8 bytes, big-endian and signed, of SHA-256 over the text {@code
+     * r2lock permit}, a byte that is 1 for a pair and else 0, the number (8 bytes, big-endian) and the slot (4 bytes, big-endian).
+     */
+    LockKey slot(int slot) {
+        MessageDigest sha256 = digest("SHA-256");
+        sha256.update(SLOT_DOMAIN);
+        ByteBuffer of = ByteBuffer.allocate(1 + Long.BYTES + Integer.BYTES);
+        of.put((byte) (pair ? 1 : 0)).putLong(value).putInt(slot);
+        return of(firstLong(sha256.digest(of.array())));
     }
 
     /** Whether the key is of the space of two {@code int}. */

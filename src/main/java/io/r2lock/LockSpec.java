@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -8,6 +9,7 @@ import org.jspecify.annotations.Nullable;
  * What a {@link LockRequest} asks for.
  *
  * @param keys in canonical order, distinct
+ * @param permits 0 for locks; else one of so many permits of the only key, which is a lock of its own for the server
  * @param maxWait {@code null}: for ever
  * @param skipIfBusy with {@code noWait}: busy completes empty
  * @param polls waits without a statement that blocks on the server
@@ -16,6 +18,7 @@ import org.jspecify.annotations.Nullable;
  */
 record LockSpec(
         List<LockKey> keys,
+        int permits,
         LockMode mode,
         @Nullable Duration maxWait,
         boolean noWait,
@@ -26,31 +29,39 @@ record LockSpec(
         @Nullable Duration maxHold) {
 
     static LockSpec of(List<LockKey> keys, LockMode mode, @Nullable Duration maxWait) {
-        return new LockSpec(keys, mode, maxWait, false, false, false, false, false, null);
+        return new LockSpec(keys, 0, mode, maxWait, false, false, false, false, false, null);
+    }
+
+    static LockSpec permit(LockKey key, int permits, @Nullable Duration maxWait) {
+        return new LockSpec(List.of(key), permits, LockMode.EXCLUSIVE, maxWait, false, false, false, true, false, null);
     }
 
     LockSpec waiting(@Nullable Duration atMost) {
-        return new LockSpec(keys, mode, atMost, false, false, polls, inSession, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, atMost, false, false, polls, inSession, requireNew, maxHold);
     }
 
     LockSpec notWaiting(boolean skip) {
-        return new LockSpec(keys, mode, null, true, skip, polls, inSession, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, null, true, skip, polls, inSession, requireNew, maxHold);
     }
 
     LockSpec polling() {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold);
     }
 
     LockSpec in(boolean session) {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold);
     }
 
     LockSpec asNew() {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold);
+        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold);
     }
 
     LockSpec heldAtMost(Duration hold) {
-        return new LockSpec(keys, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold);
+        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold);
+    }
+
+    LockAttempt attempt(Duration waited) {
+        return new LockAttempt(keys, permits, mode, waited);
     }
 
     /** Whether the failure is the one that {@code skipIfBusy} asked to be nothing. */

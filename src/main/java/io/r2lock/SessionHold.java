@@ -3,6 +3,7 @@ package io.r2lock;
 import io.r2dbc.spi.Connection;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -26,13 +27,20 @@ final class SessionHold extends Hold {
         LOST
     }
 
-    private final SessionAcquire own;
+    /** What gives the locks back, or hands them over; called once. */
+    @FunctionalInterface
+    interface Release {
+        /** {@code done} is told why one of them was lost, or null. */
+        void begin(Consumer<@Nullable String> done);
+    }
+
+    private final Release release;
     private final List<SessionLock> locks;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
-    SessionHold(SessionAcquire acquire, List<SessionLock> locks) {
+    SessionHold(Acquire acquire, List<SessionLock> locks, Release release) {
         super(acquire);
-        this.own = acquire;
+        this.release = release;
         this.locks = locks;
     }
 
@@ -104,7 +112,7 @@ final class SessionHold extends Hold {
         for (SessionLock lock : locks) {
             lock.unusedBy(this);
         }
-        own.release(why -> {
+        release.begin(why -> {
             if (known != null || why == null) {
                 ended(known);
             } else {

@@ -1,6 +1,5 @@
 package io.r2lock;
 
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -16,12 +15,6 @@ import org.jspecify.annotations.Nullable;
  * <p>Belongs to whoever may move the request's state on: one thread at a time, which hands over by that state.
  */
 final class SessionKeys {
-
-    /** Others, who cannot see that it rests, poll; and so the rest is a part of the time for which they were kept out. */
-    private static final int REST_PART = 8;
-
-    private static final long LONGEST_REST_NANOS =
-            Duration.ofMillis(SessionAcquire.LONGEST_BACKOFF_MILLIS).toNanos();
 
     private final DefaultAdvisoryLocks client;
     private final List<LockKey> keys;
@@ -125,7 +118,7 @@ final class SessionKeys {
                 if (why != null) {
                     lost.set(why);
                 }
-                leave(waiter, release.pause() ? rest(lock, began) : 0);
+                leave(waiter, release.pause() ? Rest.nanos(lock.since(), began, client.now()) : 0);
                 one(left, lost, done);
             });
         }
@@ -136,12 +129,6 @@ final class SessionKeys {
         if (left.decrementAndGet() == 0) {
             done.accept(lost.get());
         }
-    }
-
-    /** What the release itself took counts: as long again passes before the server can get the next try. */
-    private long rest(SessionLock lock, long began) {
-        long rested = client.now() - began;
-        return Math.min(LONGEST_REST_NANOS, (began - lock.since()) / REST_PART) - rested;
     }
 
     private void leave(Waiter waiter, long later) {

@@ -4,13 +4,15 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 
 /**
  * The connections of session scope: a few that are shared, each for its part of the keys, and a few that are waited on, one key each.
  */
-final class SessionLocks {
+final class SessionLocks implements PermitGates.Server {
 
     private final ClientOptions options;
     private final List<SessionSlot> slots = new ArrayList<>();
@@ -28,6 +30,20 @@ final class SessionLocks {
     SessionSlot slot(LockKey key) {
         int hash = key.hashCode() * 0x9E3779B9;
         return slots.get((hash >>> 16) % slots.size());
+    }
+
+    @Override
+    public boolean tryLock(LockKey key, SessionBackend.Tried told) {
+        SessionBackend backend = slot(key).open();
+        if (backend != null) {
+            backend.lock(key, LockMode.EXCLUSIVE, told);
+        }
+        return backend != null;
+    }
+
+    @Override
+    public void open(LockKey key, Consumer<@Nullable Throwable> told) {
+        slot(key).opened().subscribe(backend -> told.accept(null), told);
     }
 
     /** Those where a key is waited for in the server's queue, and held after that. */

@@ -44,7 +44,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
 
     @Override
     void begin() {
-        LockKey own = surrounding == null ? null : new HoldChain(surrounding).taken(spec.keys());
+        LockKey own = surrounding == null ? null : new HoldChain(surrounding).taken(spec);
         if (own != null) {
             fail(
                     QUEUED,

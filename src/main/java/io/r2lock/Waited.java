@@ -61,7 +61,7 @@ final class Waited {
     }
 
     LockAttempt attempt() {
-        return new LockAttempt(spec.keys(), spec.mode(), Duration.ofNanos(total()));
+        return spec.attempt(Duration.ofNanos(total()));
     }
 
     AdvisoryLockException timedOut() {

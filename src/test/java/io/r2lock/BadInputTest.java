@@ -138,6 +138,17 @@ class BadInputTest {
     }
 
     @Test
+    void permits() {
+        for (int bad : new int[] {0, -1, 1_001, Integer.MIN_VALUE}) {
+            refused(() -> locks.permit(KEY, bad), "permits must be from 1 to 1000", "was " + bad);
+        }
+        refused(() -> locks.permit(null, 1), "key must not be null");
+        LockRequest request = locks.permit(KEY, 1_000);
+        refused(request::inTransaction, "scope must be inSession()", "was inTransaction()", KEY.toString());
+        assertThat(request.inSession().polling().toString()).contains("one of 1000", KEY.toString());
+    }
+
+    @Test
     void settingsOfTheBuilder() {
         for (String bad : List.of("", "a b", "a;b", "a'b", "1a", "a.", "x--", "é")) {
             refused(() -> builder().connectionSetting(bad, "1"), "connectionSetting name", "was " + bad);

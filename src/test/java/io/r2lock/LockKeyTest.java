@@ -53,6 +53,17 @@ class LockKeyTest {
         assertThat(key).hasToString(shown);
     }
 
+    /** Computed by Python's hashlib: processes of different versions must agree about the slots of a semaphore. */
+    @Test
+    void aSlotKeepsItsNumber_andIsNeitherANeighbourNorThatOfTheOtherSpace() {
+        assertThat(LockKey.of(7).slot(0)).isEqualTo(LockKey.of(-6873923261012724305L));
+        assertThat(LockKey.of(7).slot(1)).isEqualTo(LockKey.of(-6237249444258316577L));
+        assertThat(LockKey.of(-1).slot(999)).isEqualTo(LockKey.of(-6185990227090846452L));
+        assertThat(LockKey.of(1, 2).slot(0)).isEqualTo(LockKey.of(7594105797795918923L));
+        assertThat(LockKey.of(1, 2).slot(0))
+                .isNotEqualTo(LockKey.of(4294967298L).slot(0));
+    }
+
     @Test
     void aPairHasItsNumbersInItsHalves() {
         LockKey pair = LockKey.of(-5, Integer.MIN_VALUE);

@@ -50,6 +50,7 @@ final class TestClients implements AfterEachCallback {
         residue.zero("pool acquired" + of, client.connections()::acquired);
         residue.zero("pool pending" + of, client.connections()::pending);
         residue.zero("gates" + of, client.gates()::size);
+        residue.zero("permit gates" + of, client.permits()::size);
         residue.zero("session locks" + of, client.sessions()::held);
         residue.zero("waiting connections in use" + of, client.sessions().waiting()::acquired);
         return client;

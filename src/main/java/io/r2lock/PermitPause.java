@@ -1,0 +1,42 @@
+package io.r2lock;
+
+/** The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate. */
+final class PermitPause {
+
+    private final Backoff backoff = new Backoff();
+    private boolean lasts;
+    private int number;
+
+    /** Somebody comes who has not waited yet. */
+    void forget() {
+        lasts = false;
+        shorten();
+    }
+
+    /** There was something to be had: the next pause is a short one. */
+    void shorten() {
+        backoff.reset();
+    }
+
+    boolean lasts() {
+        return lasts;
+    }
+
+    /** The answer is its number. */
+    int begin() {
+        lasts = true;
+        return ++number;
+    }
+
+    /** Called once after {@link #begin}. */
+    long millis() {
+        return backoff.nextMillis();
+    }
+
+    /** The time of a pause is over; {@code false} if nobody cares any more. */
+    boolean end(int which) {
+        boolean ends = lasts && which == number;
+        lasts &= !ends;
+        return ends;
+    }
+}
