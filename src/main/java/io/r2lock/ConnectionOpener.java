@@ -121,7 +121,7 @@ final class ConnectionOpener implements ConnectionSource {
                                         + " stay with a backend that others use. Connect to the server itself, or use"
                                         + " inTransaction()."));
                     }
-                    return opening.connect(factory)
+                    return forLocks(opening)
                             .flatMap(wire -> setUp(wire, settings, false).map(facts -> new SessionWire(wire, facts)));
                 }));
     }

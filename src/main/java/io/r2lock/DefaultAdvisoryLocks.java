@@ -182,23 +182,27 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         }
         HoldChain chain = new HoldChain(innermost);
         Hold surrounding = chain.innermost();
-        if (surrounding == null || spec.requireNew()) {
-            return Acquire.fresh(this, spec, surrounding, receiver);
+        long owned = spec.requireNew()
+                ? 0
+                : spec.keys().stream()
+                        .filter(key -> chain.ownerOf(key, spec) != null)
+                        .count();
+        boolean all = owned == spec.keys().size();
+        boolean joins = all || (!spec.requireNew() && !spec.inSession() && chain.transaction() != null);
+        RuntimeException refused = all ? null : chain.unbounded(spec);
+        if (refused == null && owned > 0 && !joins) {
+            refused = new IllegalStateException(
+                    "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
+                            + " others, and no transaction in which those could be added. Ask for the others only.");
         }
-        long owned = spec.keys().stream()
-                .filter(key -> chain.ownerOf(key, spec) != null)
-                .count();
-        if (owned == spec.keys().size() || (!spec.inSession() && chain.transaction() != null)) {
-            return new JoinedAcquire(this, spec, surrounding, chain, receiver);
+        if (refused != null) {
+            waiting.decrementAndGet();
+            receiver.failed(refused);
+            return null;
         }
-        if (owned == 0) {
-            return Acquire.fresh(this, spec, surrounding, receiver);
-        }
-        waiting.decrementAndGet();
-        receiver.failed(new IllegalStateException(
-                "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
-                        + " others, and no transaction in which those could be added. Ask for the others only."));
-        return null;
+        return joins && surrounding != null
+                ? new JoinedAcquire(this, spec, surrounding, chain, receiver)
+                : Acquire.fresh(this, spec, surrounding, receiver);
     }
 
     void begin(Acquire attempt) {

@@ -18,7 +18,7 @@ import org.jspecify.annotations.Nullable;
  * COMMIT, no deadline of the heir's, nobody who closes it because a wait ended. It is claimed once, by the heir that sends on it or by
  * the one that was stopped before; so the lease goes back once, and never under a COMMIT.
  */
-final class HandOff implements Waiter.Baton {
+final class HandOff {
 
     private final DefaultAdvisoryLocks client;
     private final Waiter place;
@@ -71,11 +71,6 @@ final class HandOff implements Waiter.Baton {
         } else {
             gates.run();
         }
-    }
-
-    @Override
-    public boolean isGood() {
-        return lease.connection().isUsable();
     }
 
     Lease lease() {

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -60,6 +61,21 @@ final class HoldChain {
             }
         }
         return null;
+    }
+
+    /**
+     * The error of a wait that must not be for ever, or null: PostgreSQL sees a cycle of waits only where those who hold and those who
+     * wait are the same backends, and in session scope they are not.
+     */
+    @Nullable
+    IllegalArgumentException unbounded(LockSpec asked) {
+        boolean unseen = asked.inSession() || live.stream().anyMatch(hold -> hold.root() instanceof SessionHold);
+        if (live.isEmpty() || !unseen || asked.noWait() || asked.maxWait() != null) {
+            return null;
+        }
+        return new IllegalArgumentException("wait must be bounded for the " + asked.attempt(Duration.ZERO)
+                + ", was for ever: it waits inside another hold, one of the two is in session scope, and PostgreSQL does not see a"
+                + " cycle of such waits. Use waitAtMost or noWait.");
     }
 
     /** Whether a transaction of the chain other than {@code own} has the key. */

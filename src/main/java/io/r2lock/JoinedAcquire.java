@@ -58,12 +58,12 @@ final class JoinedAcquire extends StatementAcquire {
         }
         Hold owner = chain.ownerOf(key, spec);
         if (holder == null) {
-            holder = owner == null ? root() : owner;
+            holder = owner == null ? takenIn() : owner;
         }
         if (owner == null) {
             missing.add(key);
-            anchor(root());
-            return new ChildKey(root(), key);
+            anchor(takenIn());
+            return new ChildKey(takenIn(), key);
         }
         anchor(owner);
         if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
@@ -82,7 +82,7 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     /** Where the missing keys are taken. */
-    private TransactionHold root() {
+    private TransactionHold takenIn() {
         return Objects.requireNonNull(transaction);
     }
 
@@ -145,35 +145,35 @@ final class JoinedAcquire extends StatementAcquire {
             return;
         }
         places.tryEach();
-        if (advance(QUEUED, BORROWING) && root().lane().enter(section())) {
+        if (advance(QUEUED, BORROWING) && takenIn().lane().enter(section())) {
             send();
         }
     }
 
     private void send() {
         // the lane's rule: entered first, the hold looked at after
-        if (!root().isLive()) {
+        if (!takenIn().isLive()) {
             stop(Stop.SURROUNDING_ENDED);
             return;
         }
         String sql = spec.noWait()
                 ? LockSql.tryLockNested(missing, spec.mode())
                 : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
-        lock(root().lockConnection(), sql, spec.noWait());
+        lock(takenIn().lockConnection(), sql, spec.noWait());
     }
 
     @Override
     void granted() {
         if (!missing.isEmpty()) {
             places.prove();
-            root().keepUntilEnd(missing, places);
+            takenIn().keepUntilEnd(missing, places);
         }
         if (missing.isEmpty() || !spec.noWait()) {
             join(null);
             return;
         }
         // the message that tried could not know the answer
-        LockConnection on = root().lockConnection();
+        LockConnection on = takenIn().lockConnection();
         long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         on.send(LockSql.KEEP_NESTED, (error, yes) -> {
             on.inTime(limit);
@@ -200,7 +200,7 @@ final class JoinedAcquire extends StatementAcquire {
 
     private void leaveLane() {
         if (!missing.isEmpty()) {
-            root().lane().leave(section());
+            takenIn().lane().leave(section());
         }
     }
 
@@ -214,7 +214,7 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     private AdvisoryLockException failureOf(Throwable error) {
-        return root().lockConnection().isUsable() && !SqlStates.isConnectionGone(SqlStates.of(error))
+        return takenIn().lockConnection().isUsable() && !SqlStates.isConnectionGone(SqlStates.of(error))
                 ? failure(error)
                 : waited.lost("the connection of the surrounding hold is gone");
     }
@@ -225,7 +225,7 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     private void undoNested(Runnable then) {
-        LockConnection on = root().lockConnection();
+        LockConnection on = takenIn().lockConnection();
         if (!on.isUsable()) {
             withdraw();
             then.run();

@@ -8,9 +8,10 @@ import org.jspecify.annotations.Nullable;
  * <p>Invariants: exclusive is alone inside; nobody who may go in is left queued; a shared waiter does not overtake an exclusive
  * one; at most one unproven shared waiter is inside, unless they all went in while the last answer of the server was a grant.
  *
- * <p>A session lock that somebody inside was granted is the gate's {@link #baton}: whoever leaves hands it over to the next waiter
- * of its kind, and shared ones that come later join it, so often in a row as the limit allows; the last one must give it back on
- * the server, and nobody goes in meanwhile.
+ * <p>A session lock that somebody inside was granted is the gate's {@link #baton}: an exclusive one is handed over to the next waiter
+ * of its kind, a shared one is joined by those who come later, so often in a row as the limit allows. The last one to have it must
+ * give it back on the server, and nobody goes in meanwhile. Shared ones who come when the limit is reached, or the lock is lost, go
+ * in one by one to ask the server, where a writer may be queued; what that grants is the gate's baton then.
  *
  * <p>A waiter inside may also give its place to the next one itself, so often in a row as the limit allows ({@link #handOver}): what
  * they pass on with it is not the gate's.
@@ -19,22 +20,18 @@ import org.jspecify.annotations.Nullable;
  */
 final class KeyGate {
 
-    private @Nullable Waiter head;
-    private @Nullable Waiter tail;
+    private final WaiterQueue queue = new WaiterQueue();
     private boolean exclusiveInside;
     private int sharedInside;
-    private int exclusiveQueued;
     private int unproven;
 
     /** The server has granted the shared lock to somebody inside, and refused it to nobody since. */
     private boolean proven;
 
-    /** The session lock of those inside, who are {@link #sharers}. */
-    private Waiter.@Nullable Baton baton;
+    /** The latest session lock of those inside. */
+    private @Nullable Baton baton;
 
-    private int sharers;
-
-    /** How often in a row the baton was taken over, or joined, without the server, or a place was handed over. */
+    /** How often in a row a place was handed over. */
     private int handOffs;
 
     private final int handOffLimit;
@@ -47,11 +44,11 @@ final class KeyGate {
     }
 
     boolean isIdle() {
-        return head == null && !exclusiveInside && sharedInside == 0;
+        return queue.head() == null && !exclusiveInside && sharedInside == 0;
     }
 
-    /** Goes in, or queues where {@code queue} allows it; says whether the waiter is inside now. */
-    boolean enter(Waiter waiter, boolean queue) {
+    /** Goes in, or queues where {@code queues} allows it; says whether the waiter is inside now. */
+    boolean enter(Waiter waiter, boolean queues) {
         if (waiter.place != Waiter.Place.NEW) {
             return false;
         }
@@ -59,8 +56,8 @@ final class KeyGate {
             admit(waiter);
             return true;
         }
-        if (queue) {
-            append(waiter);
+        if (queues) {
+            queue.append(waiter);
         }
         return false;
     }
@@ -71,7 +68,7 @@ final class KeyGate {
         Waiter.Place before = waiter.place;
         waiter.place = Waiter.Place.GONE;
         switch (before) {
-            case QUEUED -> unlink(waiter);
+            case QUEUED -> queue.unlink(waiter);
             case INSIDE -> exit(waiter);
             case NEW, GONE -> {
                 return null;
@@ -82,15 +79,14 @@ final class KeyGate {
 
     /** The server has granted the waiter's lock, which is {@code granted} if it can be handed over: other shared ones may follow. */
     @Nullable
-    Waiter prove(Waiter waiter, Waiter.@Nullable Baton granted) {
+    Waiter prove(Waiter waiter, @Nullable Baton granted) {
         if (waiter.place != Waiter.Place.INSIDE) {
             return null;
         }
-        if (granted != null && baton == null && !closed) {
+        if (granted != null && waiter.baton == null && !closed && !isJoinable()) {
             baton = granted;
             waiter.baton = granted;
-            sharers = 1;
-            handOffs = 0;
+            granted.sharers = 1;
         }
         if (!waiter.unproven) {
             return null;
@@ -103,42 +99,61 @@ final class KeyGate {
 
     /** A shared waiter inside, which found that this process has its session lock already, joins that; {@code false} if it cannot. */
     boolean join(Waiter waiter) {
+        Baton shared = baton;
         boolean free = waiter.place == Waiter.Place.INSIDE && waiter.baton == null;
-        boolean can = free && baton != null && !closed && handOffs < handOffLimit;
-        if (can) {
-            takeBaton(waiter);
+        if (!free || closed || shared == null || !isJoinable()) {
+            return false;
         }
-        return can;
+        take(waiter, shared);
+        return true;
     }
 
     /** What {@link #part} leaves to be done: {@code lock} must be given back; {@code pause}: others were kept out for long. */
-    record Release(Waiter.Baton lock, boolean pause) {}
+    record Release(Baton lock, boolean pause) {}
 
     /**
      * Whoever has a session lock does not need it any more. It stays inside when there is something to release, which {@code release}
      * is told, and must {@link #leave} after that; else it is gone. {@code own} is a lock that the gate does not know.
      */
     @Nullable
-    Waiter part(Waiter waiter, Waiter.@Nullable Baton own, Release[] release) {
-        Waiter.Baton held = waiter.baton == null ? own : waiter.baton;
+    Waiter part(Waiter waiter, @Nullable Baton own, Release[] release) {
+        Baton held = waiter.baton == null ? own : waiter.baton;
         if (held == null) {
             return leave(waiter);
         }
-        if (waiter.place != Waiter.Place.INSIDE || held != baton) {
+        if (waiter.place != Waiter.Place.INSIDE || waiter.baton == null) {
             release[0] = new Release(held, false);
             return null;
         }
-        sharers--;
-        if (sharers == 0 && !(held.isGood() && isHeir(head, waiter))) {
-            baton = null;
-            closed = true;
-            waiter.closes = true;
-            release[0] = new Release(held, handOffs >= handOffLimit && head != null);
+        held.sharers--;
+        if (held.sharers > 0) {
+            waiter.place = Waiter.Place.GONE;
+            exit(waiter);
+            return admitFromHead();
+        }
+        if (held != baton) {
+            release[0] = new Release(held, false);
             return null;
         }
-        waiter.place = Waiter.Place.GONE;
-        exit(waiter);
-        return admitFromHead();
+        Waiter heir = queue.head();
+        if (heir != null && isJoinable() && isHeir(heir, waiter)) {
+            return pass(held, waiter, heir);
+        }
+        baton = null;
+        closed = true;
+        waiter.closes = true;
+        release[0] = new Release(held, held.handOffs >= handOffLimit && heir != null);
+        return null;
+    }
+
+    private Waiter pass(Baton held, Waiter from, Waiter heir) {
+        from.place = Waiter.Place.GONE;
+        exit(from);
+        queue.unlink(heir);
+        // whether it is lost was asked once: it must not be left with nobody
+        admit(heir, held);
+        heir.next = admitFromHead();
+        return heir;
     }
 
     /**
@@ -146,8 +161,8 @@ final class KeyGate {
      * the limit allows; else nothing changes but that the one inside is told when only the limit was in the way.
      */
     @Nullable
-    Waiter handOver(Waiter leaving, Waiter.Baton passedOn) {
-        Waiter heir = head;
+    Waiter handOver(Waiter leaving, Object passedOn) {
+        Waiter heir = queue.head();
         boolean alone = leaving.place == Waiter.Place.INSIDE && leaving.mode == LockMode.EXCLUSIVE;
         if (!alone || heir == null || heir.heir != Waiter.Heir.TRANSACTION) {
             return null;
@@ -160,24 +175,26 @@ final class KeyGate {
         handOffs = before + 1;
         leaving.place = Waiter.Place.GONE;
         exit(leaving);
-        unlink(heir);
+        queue.unlink(heir);
         admit(heir);
         heir.inherited = passedOn;
         return heir;
     }
 
-    private boolean isHeir(@Nullable Waiter next, Waiter of) {
-        return next != null
-                && next.heir == Waiter.Heir.SESSION
-                && next.mode == of.mode
-                && handOffs < handOffLimit
-                && (of.mode == LockMode.EXCLUSIVE || sharedInside == 1);
+    private boolean isHeir(Waiter next, Waiter of) {
+        boolean alone = of.mode == LockMode.EXCLUSIVE || sharedInside == 1;
+        return alone && next.heir == Waiter.Heir.SESSION && next.mode == of.mode;
     }
 
-    private void takeBaton(Waiter waiter) {
-        waiter.baton = baton;
-        sharers++;
-        handOffs++;
+    /** Whether one more may have the baton without asking the server. */
+    private boolean isJoinable() {
+        return baton != null && baton.handOffs < handOffLimit && baton.isGood();
+    }
+
+    private static void take(Waiter waiter, Baton shared) {
+        waiter.baton = shared;
+        shared.sharers++;
+        shared.handOffs++;
     }
 
     /** The server has refused a follower: it goes back to the front, and the next one in waits there for all. */
@@ -188,14 +205,14 @@ final class KeyGate {
         }
         exit(waiter);
         proven = false;
-        prepend(waiter);
+        queue.prepend(waiter);
         return admitFromHead();
     }
 
     /** Nobody is queued whom it would overtake: pathfinders queue for each other only, not for what they look for. */
     private boolean isNext(Waiter waiter) {
         boolean looksForNothing = waiter.mode == LockMode.SHARED && !waiter.pathfinder;
-        return looksForNothing ? exclusiveQueued == 0 : head == null;
+        return looksForNothing ? !queue.hasExclusive() : queue.head() == null;
     }
 
     private boolean admits(Waiter waiter) {
@@ -205,34 +222,34 @@ final class KeyGate {
         if (waiter.mode == LockMode.EXCLUSIVE) {
             return sharedInside == 0;
         }
-        if (mayJoin(waiter)) {
-            return handOffs < handOffLimit;
+        if (!waiter.pathfinder || unproven == 0) {
+            return true;
         }
-        return !waiter.pathfinder || proven || unproven == 0;
+        // what a transaction of this process has shows nothing of what a session would get
+        return waiter.heir == Waiter.Heir.SESSION ? isJoinable() : proven;
     }
 
     private void admit(Waiter waiter) {
+        boolean joins = waiter.mode == LockMode.SHARED && waiter.heir == Waiter.Heir.SESSION && isJoinable();
+        admit(waiter, joins ? baton : null);
+    }
+
+    private void admit(Waiter waiter, @Nullable Baton taken) {
         waiter.place = Waiter.Place.INSIDE;
-        boolean takesOver = mayJoin(waiter);
-        if (takesOver) {
-            takeBaton(waiter);
+        if (taken != null) {
+            take(waiter, taken);
         }
         if (waiter.mode == LockMode.EXCLUSIVE) {
             exclusiveInside = true;
             return;
         }
         sharedInside++;
-        proven |= takesOver;
+        proven |= taken != null;
         waiter.follower = proven;
-        if (waiter.pathfinder && !takesOver) {
+        if (waiter.pathfinder && taken == null) {
             waiter.unproven = true;
             unproven++;
         }
-    }
-
-    /** For an exclusive one: there is a baton only while it is handed over. */
-    private boolean mayJoin(Waiter waiter) {
-        return baton != null && waiter.heir == Waiter.Heir.SESSION;
     }
 
     private void exit(Waiter waiter) {
@@ -258,9 +275,8 @@ final class KeyGate {
     private @Nullable Waiter admitFromHead() {
         Waiter first = null;
         Waiter last = null;
-        while (head != null && admits(head)) {
-            Waiter waiter = head;
-            unlink(waiter);
+        for (Waiter waiter = queue.head(); waiter != null && admits(waiter); waiter = queue.head()) {
+            queue.unlink(waiter);
             admit(waiter);
             if (last == null) {
                 first = waiter;
@@ -270,46 +286,5 @@ final class KeyGate {
             last = waiter;
         }
         return first;
-    }
-
-    private void append(Waiter waiter) {
-        waiter.place = Waiter.Place.QUEUED;
-        exclusiveQueued += waiter.mode == LockMode.EXCLUSIVE ? 1 : 0;
-        waiter.previous = tail;
-        if (tail == null) {
-            head = waiter;
-        } else {
-            tail.next = waiter;
-        }
-        tail = waiter;
-    }
-
-    private void prepend(Waiter waiter) {
-        waiter.place = Waiter.Place.QUEUED;
-        waiter.next = head;
-        if (head == null) {
-            tail = waiter;
-        } else {
-            head.previous = waiter;
-        }
-        head = waiter;
-    }
-
-    private void unlink(Waiter waiter) {
-        exclusiveQueued -= waiter.mode == LockMode.EXCLUSIVE ? 1 : 0;
-        Waiter before = waiter.previous;
-        Waiter after = waiter.next;
-        if (before == null) {
-            head = after;
-        } else {
-            before.next = after;
-        }
-        if (after == null) {
-            tail = before;
-        } else {
-            after.previous = before;
-        }
-        waiter.previous = null;
-        waiter.next = null;
     }
 }

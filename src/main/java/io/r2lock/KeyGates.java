@@ -66,12 +66,13 @@ final class KeyGates {
     }
 
     /** The server has granted a session lock, which is the gate's from now on, unless that has one. */
-    void prove(Waiter waiter, Waiter.Baton granted) {
+    void prove(Waiter waiter, Baton granted) {
         change(waiter, (gate, holder) -> gate.prove(holder, granted));
     }
 
     /** See {@link KeyGate#join}; the answer is what it shares now. */
-    Waiter.@Nullable Baton join(Waiter waiter) {
+    @Nullable
+    Baton join(Waiter waiter) {
         change(waiter, (gate, late) -> {
             gate.join(late);
             return null;
@@ -80,7 +81,7 @@ final class KeyGates {
     }
 
     /** See {@link KeyGate#part}; the answer is what must be released, or null when the place is given up. */
-    KeyGate.@Nullable Release part(Waiter waiter, Waiter.@Nullable Baton own) {
+    KeyGate.@Nullable Release part(Waiter waiter, @Nullable Baton own) {
         KeyGate.Release[] release = new KeyGate.Release[1];
         change(waiter, (gate, leaving) -> gate.part(leaving, own, release));
         return release[0];
@@ -92,7 +93,7 @@ final class KeyGates {
 
     /** See {@link KeyGate#handOver}; the turn of the heir, if there is one, is to be told by {@link #tell}. */
     @Nullable
-    Waiter handOver(Waiter leaving, Waiter.Baton passedOn) {
+    Waiter handOver(Waiter leaving, Object passedOn) {
         Waiter[] heir = new Waiter[1];
         gates.computeIfPresent(leaving.key, (key, gate) -> {
             heir[0] = gate.handOver(leaving, passedOn);

@@ -41,9 +41,12 @@ final class SessionAcquire extends Acquire {
     @Override
     void begin() {
         if (surrounding != null) {
-            RuntimeException impossible = impossibleInside(surrounding);
-            if (impossible != null) {
-                giveUp(QUEUED, impossible);
+            LockKey own = new HoldChain(surrounding).taken(spec);
+            if (own != null) {
+                giveUp(
+                        QUEUED,
+                        new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + own
+                                + ", so waiting for it could only deadlock itself"));
                 return;
             }
             gates.tryEach();
@@ -55,19 +58,6 @@ final class SessionAcquire extends Acquire {
         } else {
             giveUp(QUEUED, waited.busy("by another caller of this process"));
         }
-    }
-
-    private @Nullable RuntimeException impossibleInside(Hold around) {
-        LockKey own = new HoldChain(around).taken(spec);
-        if (own != null) {
-            return new IllegalStateException("No new " + waited.attempt() + ": the same chain holds " + own
-                    + ", so waiting for it could only deadlock itself");
-        }
-        return spec.noWait() || spec.maxWait() != null
-                ? null
-                : new IllegalArgumentException("wait must be bounded for the " + waited.attempt()
-                        + ", which waits in session scope inside another hold, was for ever: PostgreSQL does not see a"
-                        + " cycle of such waits. Use waitAtMost or noWait.");
     }
 
     private void passed() {
@@ -86,8 +76,14 @@ final class SessionAcquire extends Acquire {
         }
         for (int i = keys.firstMissing(); i < keys.count(); i++) {
             SessionSlot slot = client.sessions().slot(keys.key(i));
-            if (slot.open() == null) {
+            SessionBackend backend = slot.open();
+            if (backend == null) {
                 open(slot);
+                return;
+            }
+            String unfit = backend.unfitFor(spec.keys());
+            if (unfit != null) {
+                giveUp(BORROWING, new IllegalArgumentException(unfit));
                 return;
             }
         }
@@ -98,11 +94,8 @@ final class SessionAcquire extends Acquire {
         Mono<SessionBackend> opened = slot.opened();
         opened.subscribe(
                 backend -> {
-                    String unfit = backend.unfitFor(spec.keys());
-                    if (unfit != null) {
-                        giveUp(BORROWING, new IllegalArgumentException(unfit));
-                    } else if (advance(BORROWING, PAUSING)) {
-                        // there may be another one to be opened
+                    // there may be another one to be opened
+                    if (advance(BORROWING, PAUSING)) {
                         proceed(PAUSING);
                     }
                 },
@@ -142,13 +135,19 @@ final class SessionAcquire extends Acquire {
         if (tries.isClaimed() && !repeated) {
             repeated = true;
             tryAgain(LOCKING);
-        } else if (!spec.noWait()) {
+        } else if (!spec.noWait() || tries.isClaimed()) {
+            // readers of this process have the key, and may have passed it on for long: the server's queue decides
             keys.releaseBehind(index, () -> waitFor(index));
         } else if (advance(LOCKING, UNDOING)) {
-            keys.release(lost -> fail(UNDOING, waited.busy("by another process, or by another hold on the server")));
+            refuse();
         } else {
             undo();
         }
+    }
+
+    /** The state is UNDOING. */
+    void refuse() {
+        keys.release(lost -> fail(UNDOING, waited.busy("by another process, or by another hold on the server")));
     }
 
     private void tryAgain(int from) {
@@ -187,7 +186,11 @@ final class SessionAcquire extends Acquire {
 
     /** No connection is free to wait on; who stopped it meanwhile has undone it. */
     void cannotWait() {
-        poll(BORROWING);
+        if (!spec.noWait()) {
+            poll(BORROWING);
+        } else if (advance(BORROWING, UNDOING)) {
+            refuse();
+        }
     }
 
     /** The wait is about to be sent; {@code false} when a stop came first. */

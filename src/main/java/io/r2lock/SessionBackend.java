@@ -11,7 +11,7 @@ import reactor.core.scheduler.Scheduler;
 
 /**
  * One open {@link SessionConnection} with the locks that this process holds on it: {@code OPEN ──▶ ENDED}, and with it all its
- * locks are lost, and told so each on its own, because their holders' code may block.
+ * locks are lost.
  *
  * <p>{@link #locks} changes in the connection's drain only, by which all its listeners are called. A loss is told without it: the
  * event loop may be blocked by the work of one of the holds.
@@ -67,6 +67,11 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
 
     @Override
     public void unlock(SessionLock lock, SessionCall.Listener told) {
+        if (locks.get(lock.key) != lock) {
+            // lost, and the key may have been locked anew
+            told.answered(SessionCall.Answer.NOT_HELD, null);
+            return;
+        }
         connection.unlock(lock.key, lock.mode, (answer, error) -> {
             locks.remove(lock.key, lock);
             held = locks.size();
@@ -91,16 +96,16 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     @Override
     public void ended(Throwable why) {
         ended = true;
+        whenEnded.accept(this);
         String told = lostBecause;
         locks.values().forEach(lock -> lose(lock, told == null ? "its connection closed" : told));
         locks.clear();
         held = 0;
-        whenEnded.accept(this);
     }
 
     private static void lose(SessionLock lock, String why) {
-        lock.isLost(why);
-        Opening.THREADS.schedule(lock::tellLost);
+        lock.markLost(why);
+        lock.tellLost();
     }
 
     boolean hasEnded() {
@@ -111,6 +116,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     @Override
     public void lose(String why) {
         lostBecause = why;
+        whenEnded.accept(this);
         connection.close();
         locks.values().forEach(lock -> lose(lock, why));
     }

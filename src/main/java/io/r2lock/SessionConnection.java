@@ -41,7 +41,7 @@ final class SessionConnection {
         /** The session no longer holds this lock, though nobody gave it back. */
         void lost(LockKey key, LockMode mode);
 
-        /** The connection has ended, and with it every lock that it held. Called once, when all calls are answered. */
+        /** The connection has ended, and with it every lock that it held. Called once, before the calls that it leaves unanswered fail. */
         void ended(Throwable why);
     }
 
@@ -299,10 +299,11 @@ final class SessionConnection {
         Exchange.run(wire.close(), (error, yes) -> closed.tryEmitEmpty());
         flight.clear();
         queue.clear();
-        for (SessionCall call : claims.clear()) {
+        List<SessionCall> unanswered = claims.clear();
+        SessionCall.tell(() -> listener.ended(why));
+        for (SessionCall call : unanswered) {
             call.tell(SessionCall.Answer.FAILED, why);
         }
-        SessionCall.tell(() -> listener.ended(why));
     }
 
     /** For tests, and at rest only. */

@@ -61,9 +61,17 @@ final class SessionKeys {
         locks[index] = lock;
     }
 
+    /** The server has granted it; {@code shares}: others of this process may join from now on. */
+    void take(int index, SessionLock lock, boolean shares) {
+        locks[index] = lock;
+        if (shares) {
+            client.gates().prove(gates.waiter(index), lock);
+        }
+    }
+
     /** Shares what this process holds already; {@code false} when that cannot be shared. */
     boolean join(int index) {
-        Waiter.Baton shared = client.gates().join(gates.waiter(index));
+        Baton shared = client.gates().join(gates.waiter(index));
         if (shared != null) {
             locks[index] = (SessionLock) shared;
         }
@@ -75,7 +83,10 @@ final class SessionKeys {
         List<SessionLock> all = new ArrayList<>(locks.length);
         for (int i = 0; i < locks.length; i++) {
             SessionLock lock = Objects.requireNonNull(locks[i]);
-            client.gates().prove(gates.waiter(i), lock);
+            Waiter waiter = gates.waiter(i);
+            if (waiter.baton != lock) {
+                client.gates().prove(waiter, lock);
+            }
             all.add(lock);
         }
         return all;
@@ -86,7 +97,7 @@ final class SessionKeys {
         List<SessionLock> behind = new ArrayList<>();
         for (int i = index + 1; i < locks.length; i++) {
             SessionLock lock = locks[i];
-            if (lock != null && gates.waiter(i).baton != lock) {
+            if (lock != null) {
                 behind.add(lock);
                 locks[i] = null;
             }
@@ -108,7 +119,11 @@ final class SessionKeys {
         for (int i = 0; i < locks.length; i++) {
             Waiter waiter = gates.waiter(i);
             KeyGate.Release release = client.gates().part(waiter, locks[i]);
+            SessionLock own = locks[i];
             if (release == null) {
+                if (own != null && !own.isGood()) {
+                    lost.set(own.lostBecause());
+                }
                 one(left, lost, done);
                 continue;
             }

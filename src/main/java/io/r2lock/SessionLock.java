@@ -15,7 +15,7 @@ import org.jspecify.annotations.Nullable;
  *     └────▶ LOST         for all who use it, or come to use it
  * </pre>
  */
-final class SessionLock implements Waiter.Baton {
+final class SessionLock extends Baton {
 
     /** The connection that it is held on, which alone can give it back. */
     interface Place {
@@ -56,7 +56,7 @@ final class SessionLock implements Waiter.Baton {
     }
 
     @Override
-    public boolean isGood() {
+    boolean isGood() {
         return lost.get() == null;
     }
 
@@ -82,18 +82,24 @@ final class SessionLock implements Waiter.Baton {
     }
 
     /** Nobody can take it over any more; {@link #tellLost} has to follow. The first reason stays. */
-    void isLost(String why) {
+    void markLost(String why) {
         lost.compareAndSet(null, why);
     }
 
-    /** Runs the code of those who use it. */
+    /** Why it is lost, or null. */
+    @Nullable
+    String lostBecause() {
+        return lost.get();
+    }
+
+    /** Tells each of those who use it on its own. */
     void tellLost() {
         String why = lost.get();
         if (why != null) {
-            users.forEach(hold -> hold.lose(why));
+            users.forEach(hold -> Losses.tell(() -> hold.lose(why)));
             SessionHold alone = user.get();
             if (alone != null) {
-                alone.lose(why);
+                Losses.tell(() -> alone.lose(why));
             }
         }
     }

@@ -34,6 +34,12 @@ final class SessionSql {
         return LockSql.number(sql, key).append(')').toString();
     }
 
+    static String sessionTryLock(LockKey key, LockMode mode) {
+        String call =
+                mode == LockMode.EXCLUSIVE ? "SELECT pg_try_advisory_lock(" : "SELECT pg_try_advisory_lock_shared(";
+        return LockSql.number(new StringBuilder(call), key).append(')').toString();
+    }
+
     static String sessionUnlock(LockKey key, LockMode mode) {
         String call = mode == LockMode.EXCLUSIVE ? "SELECT pg_advisory_unlock(" : "SELECT pg_advisory_unlock_shared(";
         return LockSql.number(new StringBuilder(call), key).append(')').toString();

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.util.Objects;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -10,7 +11,7 @@ import org.jspecify.annotations.Nullable;
  */
 final class SessionTries {
 
-    private static final int NOBODY = -1;
+    private static final int NONE = -1;
 
     /** How one key's try ended. */
     private record Try(
@@ -25,7 +26,7 @@ final class SessionTries {
     private final @Nullable Try[] tries;
     private final AtomicInteger unanswered = new AtomicInteger();
 
-    private int busyAt = NOBODY;
+    private int busyAt = NONE;
     private boolean claimed;
     private @Nullable Try failed;
 
@@ -81,31 +82,29 @@ final class SessionTries {
 
     private void read(int index, Try ended) {
         switch (ended.answer()) {
-            case GRANTED -> keys.put(index, ended.lock());
+            // what comes behind a busy key will be given back, and so must not be shared
+            case GRANTED -> keys.take(index, Objects.requireNonNull(ended.lock()), busyAt == NONE);
             case BUSY -> busy(index);
-            case CLAIMED -> claimed(index);
-            case FAILED, RELEASED, NOT_HELD -> failed = failed == null ? ended : failed;
-        }
-    }
-
-    /** Shares what this process has, but not while an earlier key is to be waited for: later ones are not held then. */
-    private void claimed(int index) {
-        if (mode == LockMode.EXCLUSIVE || isBusy()) {
-            busy(index);
-        } else if (!keys.join(index)) {
-            busy(index);
-            claimed = true;
+            case CLAIMED -> {
+                if (mode == LockMode.EXCLUSIVE) {
+                    busy(index);
+                } else if (busyAt == NONE && !keys.join(index)) {
+                    busy(index);
+                    claimed = true;
+                }
+            }
+            case FAILED, RELEASED, NOT_HELD -> failed = ended;
         }
     }
 
     private void busy(int index) {
-        if (!isBusy()) {
+        if (busyAt == NONE) {
             busyAt = index;
         }
     }
 
     boolean isBusy() {
-        return busyAt != NOBODY;
+        return busyAt != NONE;
     }
 
     /** The first key that is busy. */

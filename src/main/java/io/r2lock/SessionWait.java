@@ -45,7 +45,11 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
 
     /** The request was stopped while it waited on the server. */
     void stop() {
-        Objects.requireNonNull(cancel).begin();
+        ServerCancel own = cancel;
+        // null: it does not wait there yet, and never will
+        if (own != null) {
+            own.begin();
+        }
     }
 
     @Override
@@ -60,7 +64,12 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
             taken.giveBack();
             return;
         }
-        on.send(SessionSql.sessionLock(key, request.spec.mode(), request.waited.limitMillis()), this::answered);
+        LockMode mode = request.spec.mode();
+        if (request.spec.noWait()) {
+            on.ask(SessionSql.sessionTryLock(key, mode), this::answered);
+        } else {
+            on.send(SessionSql.sessionLock(key, mode, request.waited.limitMillis()), this::answered);
+        }
         own.sent();
     }
 
@@ -75,7 +84,7 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
     }
 
     private void answered(@Nullable Throwable error, boolean yes) {
-        if (error == null && connection().isUsable()) {
+        if (error == null && yes && connection().isUsable()) {
             SessionLock granted = new SessionLock(key, request.spec.mode(), this, request.client.now());
             lock = granted;
             connection().heldBy(this);
@@ -83,6 +92,11 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
                 return;
             }
         } else if (request.waitRefused()) {
+            if (error == null && connection().isUsable()) {
+                lease().giveBack();
+                request.refuse();
+                return;
+            }
             boolean gone = error == null || !connection().isUsable() || SqlStates.isConnectionGone(SqlStates.of(error));
             if (gone) {
                 connection().close();
@@ -145,9 +159,14 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
     @Override
     public void lose(String why) {
         SessionLock held = lock;
-        connection().close();
+        LockConnection on = connection();
+        if (on.holder() != this) {
+            // told late: somebody else may have the connection by now
+            return;
+        }
+        on.close();
         if (held != null) {
-            held.isLost(why);
+            held.markLost(why);
             held.tellLost();
         }
     }

@@ -29,12 +29,6 @@ final class Waiter {
         void come(Waiter waiter);
     }
 
-    /** What one waiter holds on the server and can hand over to the next one. */
-    interface Baton {
-        /** Not known to be lost. */
-        boolean isGood();
-    }
-
     /** From whom a waiter can take over what it would ask the server for. */
     enum Heir {
         NOBODY,
@@ -66,7 +60,7 @@ final class Waiter {
 
     /** What {@link KeyGate#handOver} gave it: set once, before its turn is told, and kept whatever comes then. */
     @Nullable
-    Baton inherited;
+    Object inherited;
 
     /** {@link KeyGate#handOver} found that the next one could have had its place, but for the limit. */
     boolean rests;

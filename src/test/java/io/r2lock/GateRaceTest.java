@@ -199,7 +199,7 @@ class GateRaceTest {
         if (from.counted.getAndSet(-1) == from.weight) {
             inside.addAndGet(-from.weight);
         }
-        Waiter heir = gates.handOver(from.waiter, () -> true);
+        Waiter heir = gates.handOver(from.waiter, "what is passed on");
         if (heir == null) {
             gates.leave(from.waiter);
         }
@@ -229,23 +229,27 @@ class GateRaceTest {
             waiters.add(Waiter.forServer(KEY, mode, turn -> {}));
             assertThat(limited.enter(waiters.get(i))).isEqualTo(i == 0);
         }
-        assertThat(limited.handOver(waiters.get(1), () -> true))
+        assertThat(limited.handOver(waiters.get(1), "what is passed on"))
                 .as("not inside")
                 .isNull();
-        assertThat(limited.handOver(waiters.get(0), () -> true)).isSameAs(waiters.get(1));
-        assertThat(limited.handOver(waiters.get(0), () -> true)).as("gone").isNull();
-        assertThat(limited.handOver(waiters.get(1), () -> true)).isSameAs(waiters.get(2));
-        assertThat(limited.handOver(waiters.get(2), () -> true)).as("the limit").isNull();
+        assertThat(limited.handOver(waiters.get(0), "what is passed on")).isSameAs(waiters.get(1));
+        assertThat(limited.handOver(waiters.get(0), "what is passed on"))
+                .as("gone")
+                .isNull();
+        assertThat(limited.handOver(waiters.get(1), "what is passed on")).isSameAs(waiters.get(2));
+        assertThat(limited.handOver(waiters.get(2), "what is passed on"))
+                .as("the limit")
+                .isNull();
         assertThat(waiters).extracting(waiter -> waiter.rests).containsExactly(false, false, true, false, false);
         limited.leave(waiters.get(2));
         assertThat(waiters.get(3).place).isEqualTo(Waiter.Place.INSIDE);
-        assertThat(limited.handOver(waiters.get(3), () -> true))
+        assertThat(limited.handOver(waiters.get(3), "what is passed on"))
                 .as("a shared one")
                 .isNull();
         limited.leave(waiters.get(3));
         Waiter writer = Waiter.forServer(KEY, LockMode.EXCLUSIVE, turn -> {});
         assertThat(limited.enter(writer)).isFalse();
-        assertThat(limited.handOver(waiters.get(4), () -> true))
+        assertThat(limited.handOver(waiters.get(4), "what is passed on"))
                 .as("of a shared one")
                 .isNull();
         limited.leave(waiters.get(4));

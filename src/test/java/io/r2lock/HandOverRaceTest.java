@@ -26,7 +26,7 @@ class HandOverRaceTest {
     private final AtomicInteger misused = new AtomicInteger();
 
     /** A lock of the server. */
-    private final class Lock implements Waiter.Baton {
+    private final class Lock extends Baton {
 
         private final AtomicInteger uses = new AtomicInteger();
         private final AtomicInteger released = new AtomicInteger();
@@ -173,7 +173,7 @@ class HandOverRaceTest {
             Caller last = enter(LockMode.SHARED);
             Waiter inside = Waiter.forSession(KEY, LockMode.SHARED, false, Waiter.Heir.NOBODY, turn -> {});
             assertThat(gates.enter(inside)).isTrue();
-            AtomicReference<Waiter.@Nullable Baton> joined = new AtomicReference<>();
+            AtomicReference<@Nullable Baton> joined = new AtomicReference<>();
             race(round, last::end, () -> joined.set(gates.join(inside)));
             KeyGate.Release release = gates.part(inside, null);
             assertThat(release != null).as("gives back what it shared").isEqualTo(joined.get() != null);

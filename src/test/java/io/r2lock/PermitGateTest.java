@@ -302,7 +302,7 @@ class PermitGateTest {
     void aLostSlot_isNotHandedOver() {
         PermitGuest holder = holder(1);
         PermitGuest next = enter(1);
-        Objects.requireNonNull(holder.caller.lock).isLost("as the test says");
+        Objects.requireNonNull(holder.caller.lock).markLost("as the test says");
         holder.leave();
         assertThat(next.served).hasValue(0);
         server.answerAll();
