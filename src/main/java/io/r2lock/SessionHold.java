@@ -61,6 +61,11 @@ final class SessionHold extends Hold {
         return locks.get(0).pid();
     }
 
+    /** A key that was waited for is held where the waiting was; for tests that end backends. */
+    List<Integer> backendPids() {
+        return locks.stream().map(SessionLock::pid).distinct().toList();
+    }
+
     @Override
     public Connection connection() {
         throw new UnsupportedOperationException("A hold in session scope has no connection of its own: its " + attempt()

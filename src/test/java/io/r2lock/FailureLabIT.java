@@ -65,6 +65,7 @@ class FailureLabIT {
             assertThat(verdict.violations()).isEmpty();
             assertThat(verdict.losses()).isGreaterThanOrEqualTo(LOSSES_AT_LEAST);
             assertThat(verdict.holds()).isGreaterThanOrEqualTo(begins);
+            assertThat(verdict.sharing()).as("session holds").isPositive();
             assertThat(nemesis.counts())
                     .containsOnlyKeys(LabTrouble.Kind.values())
                     .allSatisfy((kind, count) -> assertThat(count).isGreaterThanOrEqualTo(EACH_AT_LEAST));

@@ -14,6 +14,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Function;
 import java.util.function.UnaryOperator;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
@@ -60,7 +61,7 @@ abstract class GuardContract {
     GuardContract(TestServer server, UnaryOperator<LockRequest> scope) {
         this.server = server;
         this.scope = scope;
-        proxy = TcpProxy.to(server).delay(AWAY);
+        proxy = TcpProxy.to(server);
         network = context -> {
             // it resets what is open
             Await.until("connections closed", () -> proxy.open() == 0);
@@ -79,6 +80,13 @@ abstract class GuardContract {
                         .port(proxy.port())
                         .build()),
                 builder -> {});
+        exclusive(KEY).guard(Mono.empty()).block(PATIENCE);
+        proxy.delay(AWAY);
+    }
+
+    @AfterEach
+    void comeNear() {
+        proxy.delay(Duration.ZERO);
     }
 
     final DefaultAdvisoryLocks far() {
@@ -234,7 +242,8 @@ abstract class GuardContract {
                 .subscribe();
         assertThat(started).succeedsWithin(PATIENCE);
         call.dispose();
-        assertThat(cancelled).isCompleted();
+        // the work may have been about to start
+        assertThat(cancelled).succeedsWithin(PATIENCE);
         residue.check();
     }
 

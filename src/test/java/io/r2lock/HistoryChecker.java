@@ -19,7 +19,9 @@ import java.util.TreeMap;
  *   <li>A cut, a stall, a pause or a kill alone excuse nothing: the server gives the lock away later than the holder knows.
  * </ul>
  *
- * <p>A hold whose caller was told that it succeeded never overlaps, nor outlives its backend.
+ * <p>A hold whose caller was told that it succeeded never overlaps, nor outlives its backend. A session lock that is handed over
+ * within its process is not released on the server, which so does not confirm that it was held to the end: such a hold, {@link
+ * LabHold.Outcome#ENDED}, has the same windows as one that was lost.
  */
 final class HistoryChecker {
 
@@ -50,8 +52,10 @@ final class HistoryChecker {
      * @param violations what must not be
      * @param windows for each excuse, how long old holders went on after the next one had begun
      * @param told for each trouble, how long after it the work of lost holds ended
+     * @param sharing how many holds began while another one of their backend ran
      */
-    record Verdict(int holds, List<String> violations, Map<String, Times> windows, Map<String, Times> told) {
+    record Verdict(
+            int holds, List<String> violations, Map<String, Times> windows, Map<String, Times> told, int sharing) {
 
         /** How many holds were lost, and told so in time. */
         int losses() {
@@ -63,6 +67,9 @@ final class HistoryChecker {
             windows.forEach((name, times) -> text.append("  overlap after ").append(name + ": " + times + "\n"));
             told.forEach(
                     (name, times) -> text.append("  lost holds ended after ").append(name + ": " + times + "\n"));
+            text.append("  began beside others of their backend: ")
+                    .append(sharing)
+                    .append("\n");
             return text.toString();
         }
     }
@@ -78,7 +85,23 @@ final class HistoryChecker {
                             byKey.computeIfAbsent(key, k -> new ArrayList<>()).add(hold));
         }
         byKey.forEach(checker::checkKey);
-        return new Verdict(history.holds().size(), checker.violations, checker.windows, checker.told);
+        return new Verdict(
+                history.holds().size(), checker.violations, checker.windows, checker.told, sharing(history.holds()));
+    }
+
+    /** How many holds began while another one of their backend ran, as only session holds can. */
+    private static int sharing(List<LabHold> holds) {
+        Map<Integer, Long> ends = new TreeMap<>();
+        int sharing = 0;
+        for (LabHold hold :
+                holds.stream().sorted(Comparator.comparingLong(LabHold::begin)).toList()) {
+            for (int backend : hold.backends()) {
+                long end = hold.hasEnd() ? hold.end() : hold.begin();
+                Long before = ends.put(backend, Math.max(end, ends.getOrDefault(backend, end)));
+                sharing += before != null && hold.begin() < before ? 1 : 0;
+            }
+        }
+        return sharing;
     }
 
     /** A killed process ended its holds with the kill; nobody else may leave one open. */

@@ -22,7 +22,7 @@ class HistoryCheckerTest {
 
     private void hold(String process, int backend, boolean exclusive, long begin, long end, Outcome outcome) {
         String id = Integer.toString(holds.size());
-        holds.add(new LabHold(process, id, Set.of(1L), exclusive, backend, nanos(begin), nanos(end), outcome));
+        holds.add(new LabHold(process, id, Set.of(1L), exclusive, List.of(backend), nanos(begin), nanos(end), outcome));
     }
 
     private void exclusive(String process, int backend, long begin, long end, Outcome outcome) {
@@ -82,9 +82,9 @@ class HistoryCheckerTest {
     @Test
     void onlyCommonKeysConflict() {
         exclusive("a", 1, 0, 50, Outcome.RELEASED);
-        holds.add(new LabHold("b", "x", Set.of(2L, 3L), true, 2, nanos(0), nanos(50), Outcome.RELEASED));
+        holds.add(new LabHold("b", "x", Set.of(2L, 3L), true, List.of(2), nanos(0), nanos(50), Outcome.RELEASED));
         assertFine();
-        holds.add(new LabHold("c", "y", Set.of(3L, 4L), true, 3, nanos(40), nanos(60), Outcome.RELEASED));
+        holds.add(new LabHold("c", "y", Set.of(3L, 4L), true, List.of(3), nanos(40), nanos(60), Outcome.RELEASED));
         assertViolation("overlap of 10 ms on key 3");
     }
 
@@ -170,7 +170,7 @@ class HistoryCheckerTest {
             trouble(kind, "a", 100, 15_000);
             exclusive("a", 1, 0, 5_100, Outcome.LOST);
             exclusive("c", 3, 0, 15_000, Outcome.RELEASED);
-            holds.set(1, new LabHold("c", "c", Set.of(9L), true, 3, 0, nanos(15_000), Outcome.RELEASED));
+            holds.set(1, new LabHold("c", "c", Set.of(9L), true, List.of(3), 0, nanos(15_000), Outcome.RELEASED));
             assertFine();
             assertThat(check().told().get(kind.name())).hasToString("1 times, at most 5000 ms");
 
@@ -204,20 +204,20 @@ class HistoryCheckerTest {
     @Test
     void killedProcess_endsItsHoldsWithTheKill() {
         trouble(Kind.KILL, "a", 100, 120);
-        holds.add(new LabHold("a", "x", Set.of(1L), true, 1, 0, Long.MAX_VALUE, Outcome.NONE));
+        holds.add(new LabHold("a", "x", Set.of(1L), true, List.of(1), 0, Long.MAX_VALUE, Outcome.NONE));
         exclusive("b", 2, 100, 200, Outcome.RELEASED);
         assertFine();
         exclusive("b", 3, 300, 400, Outcome.RELEASED);
         holds.set(1, holds.get(1).endedAt(nanos(150)));
         assertFine();
-        holds.set(1, new LabHold("b", "y", Set.of(1L), true, 2, nanos(99), nanos(200), Outcome.RELEASED));
+        holds.set(1, new LabHold("b", "y", Set.of(1L), true, List.of(2), nanos(99), nanos(200), Outcome.RELEASED));
         assertViolation("overlap of 1 ms");
     }
 
     @Test
     void holdThatNeverEnds_isAViolation_unlessItsProcessWasKilled() {
         trouble(Kind.KILL, "b", 100, 120);
-        holds.add(new LabHold("a", "x", Set.of(1L), true, 1, 0, Long.MAX_VALUE, Outcome.NONE));
+        holds.add(new LabHold("a", "x", Set.of(1L), true, List.of(1), 0, Long.MAX_VALUE, Outcome.NONE));
         assertViolation("never ended");
     }
 
@@ -236,9 +236,53 @@ class HistoryCheckerTest {
                         .toList());
         assertThat(read)
                 .containsExactly(
-                        new LabHold("p", "1", Set.of(3L, 4L), true, 77, 10, 21, Outcome.LOST),
-                        new LabHold("p", "2", Set.of(3L), false, 78, 30, Long.MAX_VALUE, Outcome.NONE));
+                        new LabHold("p", "1", Set.of(3L, 4L), true, List.of(77), 10, 21, Outcome.LOST),
+                        new LabHold("p", "2", Set.of(3L), false, List.of(78), 30, Long.MAX_VALUE, Outcome.NONE));
         assertThat(LabTrouble.parse("CUT a 1 2")).isEqualTo(new LabTrouble(Kind.CUT, "a", 1, 2));
         assertThat(new LabTrouble(Kind.CUT, "a", 1, 2).line()).isEqualTo("CUT a 1 2");
+    }
+
+    @Test
+    void aSharedBackendTakesAllItsHoldsWithIt_andEachMustBeTold() {
+        for (long told : new long[] {50, 4_000}) {
+            holds.clear();
+            troubles.clear();
+            trouble(Kind.TERMINATE, "7", 20, 30);
+            holds.add(new LabHold("a", "x", Set.of(1L), true, List.of(7), nanos(0), nanos(40), Outcome.LOST));
+            holds.add(new LabHold("a", "y", Set.of(2L), true, List.of(7), nanos(0), nanos(told), Outcome.LOST));
+            holds.add(new LabHold("b", "z", Set.of(2L), true, List.of(8), nanos(45), nanos(60), Outcome.RELEASED));
+            if (told == 50) {
+                assertFine();
+                assertThat(check().losses()).isEqualTo(2);
+                assertThat(check().sharing()).isEqualTo(1);
+            } else {
+                assertThat(check().violations())
+                        .hasSize(2)
+                        .anyMatch(violation -> violation.startsWith("not told of TERMINATE"))
+                        .anyMatch(violation -> violation.startsWith("overlap of"));
+            }
+        }
+    }
+
+    @Test
+    void aHoldOnSeveralBackends_isLostWithEachOfThem() {
+        trouble(Kind.TERMINATE, "8", 20, 30);
+        holds.add(new LabHold("a", "x", Set.of(1L, 2L), true, List.of(7, 8), nanos(0), nanos(40), Outcome.LOST));
+        holds.add(new LabHold("b", "y", Set.of(2L), true, List.of(9), nanos(35), nanos(60), Outcome.RELEASED));
+        assertFine();
+        assertThat(check().losses()).isEqualTo(1);
+    }
+
+    /** Its connection was dead already when it was handed over, and neither process knew. */
+    @Test
+    void aHoldThatWasHandedOver_mayHaveEndedWell_justAfterItsBackend() {
+        trouble(Kind.TERMINATE, "7", 20, 30);
+        exclusive("a", 7, 0, 40, Outcome.ENDED);
+        exclusive("a", 7, 40, 60, Outcome.LOST);
+        exclusive("b", 8, 35, 70, Outcome.RELEASED);
+        assertFine();
+        exclusive("a", 7, 1_500, 1_600, Outcome.ENDED);
+        exclusive("b", 8, 1_550, 1_700, Outcome.RELEASED);
+        assertViolation("overlap of 50 ms");
     }
 }

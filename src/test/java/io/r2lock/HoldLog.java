@@ -33,9 +33,12 @@ final class HoldLog implements AutoCloseable {
     }
 
     /** The guarded work has started. */
-    void begin(String hold, boolean exclusive, Collection<Long> keys, int backend) {
-        String all = keys.stream().map(String::valueOf).collect(Collectors.joining(","));
-        write("begin " + hold + " " + (exclusive ? "exclusive" : "shared") + " " + all + " " + backend);
+    void begin(String hold, boolean exclusive, Collection<Long> keys, Collection<Integer> backends) {
+        write("begin " + hold + " " + (exclusive ? "exclusive" : "shared") + " " + list(keys) + " " + list(backends));
+    }
+
+    private static String list(Collection<? extends Number> numbers) {
+        return numbers.stream().map(String::valueOf).collect(Collectors.joining(","));
     }
 
     /** The guarded work has ended, or is being cancelled; the lock is still held. */

@@ -6,7 +6,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** One server and the processes that take locks on it: two directly, one from inside a network, one through a proxy. */
+/**
+ * One server and the processes that take locks on it: two directly, one in each scope, one from inside a network and one through a
+ * proxy, which mix the scopes. A session lock and a transaction's of one key exclude each other.
+ */
 final class Lab implements AutoCloseable {
 
     private static final Duration PATIENCE = Duration.ofSeconds(30);
@@ -26,14 +29,16 @@ final class Lab implements AutoCloseable {
     private final class Seat {
 
         private final String role;
+        private final String scope;
         private final List<String> inside;
         private final String host;
         private final int port;
         private int number;
         private LabChild child;
 
-        Seat(String role, List<String> inside, String host, int port) {
+        Seat(String role, String scope, List<String> inside, String host, int port) {
             this.role = role;
+            this.scope = scope;
             this.inside = inside;
             this.host = host;
             this.port = port;
@@ -46,7 +51,7 @@ final class Lab implements AutoCloseable {
                     "role",
                     "random",
                     "scope",
-                    "transaction",
+                    scope,
                     "host",
                     host,
                     "port",
@@ -76,10 +81,10 @@ final class Lab implements AutoCloseable {
 
     void start() {
         long start = System.nanoTime();
-        seats.add(new Seat("direct", List.of(), server.host(), server.port()));
-        seats.add(new Seat("other", List.of(), server.host(), server.port()));
-        seats.add(new Seat("inside", network.inside(), network.serverHost(), server.port()));
-        seats.add(new Seat("proxied", List.of(), proxy.host(), proxy.port()));
+        seats.add(new Seat("direct", "session", List.of(), server.host(), server.port()));
+        seats.add(new Seat("other", "transaction", List.of(), server.host(), server.port()));
+        seats.add(new Seat("inside", "mixed", network.inside(), network.serverHost(), server.port()));
+        seats.add(new Seat("proxied", "mixed", List.of(), proxy.host(), proxy.port()));
         seats.forEach(seat -> seat.child.awaitReady(start));
     }
 

@@ -89,7 +89,7 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                 words[2],
                 keys,
                 words[3].equals("exclusive"),
-                Integer.parseInt(words[5]),
+                Stream.of(words[5].split(",", -1)).map(Integer::valueOf).toList(),
                 time,
                 Long.MAX_VALUE,
                 LabHold.Outcome.NONE);
@@ -102,7 +102,7 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                 hold.id(),
                 hold.keys(),
                 hold.exclusive(),
-                hold.backend(),
+                hold.backends(),
                 hold.begin(),
                 hold.end(),
                 told);

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.util.List;
 import java.util.Set;
 
 /**
@@ -9,7 +10,7 @@ import java.util.Set;
  * @param id which of its holds
  * @param keys what was locked
  * @param exclusive how
- * @param backend the server process that granted it
+ * @param backends the server processes that granted its keys: one, or more where session locks are held on several
  * @param begin when the guarded work began, as {@link System#nanoTime()}, which all processes of a machine share
  * @param end when it ended, before the lock was released; {@link Long#MAX_VALUE} if that was not logged
  * @param outcome what the caller was told
@@ -19,7 +20,7 @@ record LabHold(
         String id,
         Set<Long> keys,
         boolean exclusive,
-        int backend,
+        List<Integer> backends,
         long begin,
         long end,
         Outcome outcome) {
@@ -28,7 +29,7 @@ record LabHold(
     enum Outcome {
         /** Success: COMMIT was answered, so the lock was held to the end. */
         RELEASED,
-        /** It ended the hold by a call that never fails, which proves nothing. */
+        /** It ended the hold by a call that never fails, or that may have handed it on unseen by the server: proves nothing. */
         ENDED,
         LOST,
         /** The COMMIT was not answered. */
@@ -40,12 +41,17 @@ record LabHold(
         NONE
     }
 
+    /** The first of them. */
+    int backend() {
+        return backends.get(0);
+    }
+
     boolean conflictsWith(LabHold other) {
         return exclusive || other.exclusive;
     }
 
     LabHold endedAt(long time) {
-        return new LabHold(process, id, keys, exclusive, backend, begin, time, outcome);
+        return new LabHold(process, id, keys, exclusive, backends, begin, time, outcome);
     }
 
     boolean hasEnd() {
@@ -54,7 +60,7 @@ record LabHold(
 
     @Override
     public String toString() {
-        return process + "/" + id + (exclusive ? " exclusive " : " shared ") + keys + " backend " + backend + ", "
+        return process + "/" + id + (exclusive ? " exclusive " : " shared ") + keys + " backends " + backends + ", "
                 + outcome;
     }
 }

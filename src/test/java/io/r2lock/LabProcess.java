@@ -10,9 +10,9 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Random;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
-import java.util.function.UnaryOperator;
 
 /**
  * A process of the lab: takes holds and logs them, until its standard input is closed or its time is over.
@@ -94,10 +94,12 @@ final class LabProcess {
                 .build());
     }
 
-    /** What makes a request one of the scope that this process was told to use. */
-    UnaryOperator<LockRequest> scope() {
+    /** Whether the next request is to be in session scope; a process may be told to mix the scopes. */
+    boolean inSession(Random random) {
         return switch (option("scope")) {
-            case "transaction" -> request -> request;
+            case "transaction" -> false;
+            case "session" -> true;
+            case "mixed" -> random.nextBoolean();
             default -> throw new IllegalArgumentException("scope: " + option("scope"));
         };
     }

@@ -52,7 +52,7 @@ record LabTrouble(Kind kind, String target, long from, long to) {
     /** Whether it concerns the process, backend or server of this hold; when is another question. */
     boolean concerns(LabHold hold) {
         return switch (kind) {
-            case TERMINATE -> target.equals(Integer.toString(hold.backend()));
+            case TERMINATE -> hold.backends().contains(Integer.valueOf(target));
             case STOP_SERVER, CRASH_SERVER -> true;
             case RESET, KILL, PAUSE, CUT, STALL -> target.equals(hold.process());
         };

@@ -24,10 +24,15 @@ final class LoggedWork {
     }
 
     /** The work of a hold, which logs its end before whoever runs it can release the lock. */
-    Mono<Void> work(int backend, Supplier<? extends Mono<?>> work) {
+    Mono<Void> work(HeldLock held, Supplier<? extends Mono<?>> work) {
+        return work(held instanceof SessionHold session ? session.backendPids() : List.of(held.backendPid()), work);
+    }
+
+    /** The same, for a hold on these server processes. */
+    Mono<Void> work(List<Integer> backends, Supplier<? extends Mono<?>> work) {
         return Mono.defer(() -> {
                     begun.set(true);
-                    log.begin(id, exclusive, keys, backend);
+                    log.begin(id, exclusive, keys, backends);
                     return work.get().then();
                 })
                 .doOnTerminate(() -> log.end(id))

@@ -57,7 +57,8 @@ final class LossIgnorer implements LabProcess.Role {
     private Mono<Void> locked(PostgresqlConnection connection, LoggedWork hold) {
         return backend(connection)
                 .flatMap(pid -> Sessions.send(connection, "select pg_advisory_lock(" + KEY + ")")
-                        .then(hold.work(pid, () -> Mono.delay(WORK).then().or(ending.asMono()))))
+                        .then(hold.work(
+                                List.of(pid), () -> Mono.delay(WORK).then().or(ending.asMono()))))
                 .then(Sessions.send(connection, "select pg_advisory_unlock(" + KEY + ")"));
     }
 

@@ -7,7 +7,6 @@ import java.util.List;
 import java.util.Random;
 import java.util.function.Function;
 import java.util.function.Supplier;
-import java.util.function.UnaryOperator;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Sinks;
@@ -28,7 +27,7 @@ final class RandomHolds implements LabProcess.Role {
     private static final Duration PAUSE = Duration.ofMillis(50);
 
     private final AdvisoryLocks client;
-    private final UnaryOperator<LockRequest> scope;
+    private final LabProcess process;
     private final HoldLog log;
     private final Random random;
     private final Sinks.Empty<Void> ending = Sinks.empty();
@@ -37,7 +36,7 @@ final class RandomHolds implements LabProcess.Role {
 
     RandomHolds(LabProcess process, HoldLog log, long seed) {
         this.client = process.client().build();
-        this.scope = process.scope();
+        this.process = process;
         this.log = log;
         this.random = new Random(seed);
         Flux.range(0, WORKERS)
@@ -72,12 +71,12 @@ final class RandomHolds implements LabProcess.Role {
                 .then()
                 .or(ending.asMono());
         LoggedWork hold = new LoggedWork(log, exclusive, keys);
-        LockRequest request = request(exclusive, keys).waitAtMost(Duration.ofSeconds(4));
+        // the only one of its process for these keys, so that also a session lock is released on the server
+        LockRequest request =
+                request(process.inSession(random), exclusive, keys).waitAtMost(Duration.ofSeconds(4));
         return paced(
                 hold,
-                hold.call(
-                        request.guard((HeldLock held) -> hold.work(held.backendPid(), () -> work)),
-                        LabHold.Outcome.RELEASED));
+                hold.call(request.guard((HeldLock held) -> hold.work(held, () -> work)), LabHold.Outcome.RELEASED));
     }
 
     private Mono<Void> brief() {
@@ -86,13 +85,15 @@ final class RandomHolds implements LabProcess.Role {
                 ? random.longs(0, SHORT_KEYS).distinct().limit(2).boxed().toList()
                 : List.of((long) random.nextInt(SHORT_KEYS));
         LoggedWork hold = new LoggedWork(log, exclusive, keys);
-        LockRequest request = wait(request(exclusive, keys));
-        return paced(hold, form(hold, request));
+        boolean inSession = process.inSession(random);
+        return paced(hold, form(hold, wait(request(inSession, exclusive, keys)), inSession));
     }
 
-    private LockRequest request(boolean exclusive, List<Long> numbers) {
+    private LockRequest request(boolean inSession, boolean exclusive, List<Long> numbers) {
         List<LockKey> keys = numbers.stream().map(LockKey::of).toList();
-        return scope.apply(exclusive ? client.exclusive(keys) : client.shared(keys));
+        LockRequest request = exclusive ? client.exclusive(keys) : client.shared(keys);
+        LockRequest scoped = inSession ? request.inSession() : request;
+        return random.nextInt(8) == 0 ? scoped.polling() : scoped;
     }
 
     private LockRequest wait(LockRequest request) {
@@ -107,20 +108,21 @@ final class RandomHolds implements LabProcess.Role {
         return Duration.ofMillis(random.nextInt(8) == 0 ? random.nextInt(400) : 2 + random.nextInt(60));
     }
 
-    private Mono<Void> form(LoggedWork hold, LockRequest request) {
+    private Mono<Void> form(LoggedWork hold, LockRequest request, boolean inSession) {
         Duration time = millis();
-        Mono<Void> plain = request.guard((HeldLock held) -> hold.work(held.backendPid(), () -> Mono.delay(time)));
+        // a session lock may be handed over to the next of this process, which the server does not hear of
+        LabHold.Outcome success = inSession ? LabHold.Outcome.ENDED : LabHold.Outcome.RELEASED;
+        Mono<Void> plain = request.guard((HeldLock held) -> hold.work(held, () -> Mono.delay(time)));
         return switch (random.nextInt(8)) {
             case 0, 1 ->
                 hold.call(
-                        request.guard((HeldLock held) -> hold.work(held.backendPid(), () -> sql(held, time))),
-                        LabHold.Outcome.RELEASED);
-            case 2 -> hold.call(acquired(hold, request, time, HeldLock::commit), LabHold.Outcome.RELEASED);
+                        request.guard((HeldLock held) ->
+                                hold.work(held, () -> inSession ? Mono.delay(time) : sql(held, time))),
+                        success);
+            case 2 -> hold.call(acquired(hold, request, time, HeldLock::commit), success);
             case 3 -> hold.call(acquired(hold, request, time, HeldLock::release), LabHold.Outcome.ENDED);
-            case 4 ->
-                hold.call(plain, LabHold.Outcome.RELEASED)
-                        .takeUntilOther(Mono.delay(Duration.ofMillis(random.nextInt(80))));
-            default -> hold.call(plain, LabHold.Outcome.RELEASED);
+            case 4 -> hold.call(plain, success).takeUntilOther(Mono.delay(Duration.ofMillis(random.nextInt(80))));
+            default -> hold.call(plain, success);
         };
     }
 
@@ -134,8 +136,7 @@ final class RandomHolds implements LabProcess.Role {
             LoggedWork hold, LockRequest request, Duration time, Function<HeldLock, Mono<Void>> ending) {
         return Mono.usingWhen(
                 request.acquire(),
-                held -> held.guard(hold.work(held.backendPid(), () -> Mono.delay(time)))
-                        .then(Mono.defer(() -> ending.apply(held))),
+                held -> held.guard(hold.work(held, () -> Mono.delay(time))).then(Mono.defer(() -> ending.apply(held))),
                 HeldLock::release);
     }
 

@@ -42,7 +42,7 @@ abstract class SessionContract extends GuardContract {
 
     @Test
     void holds_shareOneBackend_andEndOneByOne() {
-        List<HeldLock> holds = IntStream.range(0, 20)
+        List<HeldLock> holds = IntStream.range(0, 8)
                 .mapToObj(i -> acquire(exclusive(LockKey.of(2_000 + i))))
                 .toList();
         assertThat(holds)
@@ -109,7 +109,7 @@ abstract class SessionContract extends GuardContract {
 
     @Test
     void release_isAwaited_byEachOfManyCallers() {
-        Long wrong = Flux.range(0, 60)
+        Long wrong = Flux.range(0, 40)
                 .flatMap(
                         i -> {
                             LockKey key = i % 2 == 0 ? LockKey.of(3_000 + i) : LockKey.of(3_000, i);

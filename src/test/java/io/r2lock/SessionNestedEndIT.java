@@ -70,7 +70,7 @@ class SessionNestedEndIT {
         void assertLost() {
             assertThatThrownBy(() -> call.orTimeout(10, TimeUnit.SECONDS).join())
                     .hasCauseInstanceOf(LockLostException.class);
-            assertThat(cancelled).isCompleted();
+            assertThat(cancelled).succeedsWithin(PATIENCE);
         }
     }
 

@@ -3,9 +3,9 @@ package io.r2lock;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
-import java.util.function.UnaryOperator;
 import reactor.core.Disposable;
 import reactor.core.publisher.Mono;
 
@@ -18,14 +18,13 @@ final class ToldHolds implements LabProcess.Role {
     private static final Duration PATIENCE = Duration.ofSeconds(20);
 
     private final LabProcess process;
-    private final UnaryOperator<LockRequest> scope;
+    private final Random random = new Random();
     private final HoldLog log;
     private final Map<String, AdvisoryLocks> clients = new ConcurrentHashMap<>();
     private final List<Disposable> calls = new CopyOnWriteArrayList<>();
 
     ToldHolds(LabProcess process, HoldLog log) {
         this.process = process;
-        this.scope = process.scope();
         this.log = log;
     }
 
@@ -36,9 +35,10 @@ final class ToldHolds implements LabProcess.Role {
         long key = Long.parseLong(words[2]);
         Duration time = Duration.ofMillis(Long.parseLong(words[3]));
         LoggedWork hold = new LoggedWork(log, true, List.of(key));
-        LockRequest request = scope.apply(client.exclusive(LockKey.of(key))).waitForever();
+        LockRequest any = client.exclusive(LockKey.of(key)).waitForever();
+        LockRequest request = process.inSession(random) ? any.inSession() : any;
         calls.add(hold.call(
-                        request.guard((HeldLock held) -> hold.work(held.backendPid(), () -> Mono.delay(time))),
+                        request.guard((HeldLock held) -> hold.work(held, () -> Mono.delay(time))),
                         LabHold.Outcome.RELEASED)
                 .subscribe());
     }
