@@ -247,7 +247,7 @@ final class Heartbeat {
 
     /** Elsewhere, because the holder's own code runs then, which may block. */
     private static void tell(Sight sight, String why) {
-        Opening.THREADS.schedule(() -> sight.holder.lose(why));
+        Losses.tell(() -> sight.holder.lose(why));
     }
 
     Mono<Void> close() {

@@ -89,7 +89,7 @@ final class LockConnection implements Watched {
         Holder relies = holder;
         if (relies != null) {
             // elsewhere, because the holder's own code runs then, which may block this event loop
-            Opening.THREADS.schedule(() -> relies.lose("its connection closed"));
+            Losses.tell(() -> relies.lose("its connection closed"));
         }
     }
 

@@ -99,7 +99,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
 
     private static void lose(SessionLock lock, String why) {
         lock.isLost(why);
-        Opening.THREADS.schedule(lock::tellLost);
+        Losses.tell(lock::tellLost);
     }
 
     boolean hasEnded() {
