@@ -6,25 +6,29 @@ import reactor.core.publisher.Operators;
 import reactor.util.context.Context;
 
 /**
- * Tells losses on threads where the holders' own code, which runs then, may block. A holder that blocks keeps nobody else from being
- * told while another thread is left: a task takes whatever waits, not what it was scheduled for, because the scheduler pins tasks to
- * threads.
+ * Tells holders that they have lost what they hold. That runs their own code, which may block: it keeps the thread that it runs on,
+ * and nobody else from being told, as long as {@link Opening#THREADS} has another one.
+ *
+ * <p>One queue for all threads. The scheduler's own are one for each thread, chosen beforehand: of thousands who lose their locks
+ * with one connection, some would stand behind one who blocks for ever.
  */
 final class Losses {
 
-    private static final Queue<Runnable> WAITING = new ConcurrentLinkedQueue<>();
+    private static final Queue<Runnable> UNTOLD = new ConcurrentLinkedQueue<>();
 
     private Losses() {}
 
-    static void tell(Runnable loss) {
-        WAITING.add(loss);
-        Opening.THREADS.schedule(Losses::tellWaiting);
+    /** Returns at once. */
+    static void tell(Runnable told) {
+        UNTOLD.add(told);
+        Opening.THREADS.schedule(Losses::tellAll);
     }
 
-    private static void tellWaiting() {
-        for (Runnable loss = WAITING.poll(); loss != null; loss = WAITING.poll()) {
+    /** For each of them once; whoever comes first does what the others would find. */
+    private static void tellAll() {
+        for (Runnable next = UNTOLD.poll(); next != null; next = UNTOLD.poll()) {
             try {
-                loss.run();
+                next.run();
             } catch (Throwable thrown) {
                 Operators.onErrorDropped(thrown, Context.empty());
             }

@@ -27,7 +27,7 @@ import reactor.core.scheduler.Schedulers;
 final class Opening<T> {
 
     /**
-     * Where connecting begins, and where losses are told: threads of r2lock's own, that end when idle. On an event loop of the
+     * Where connecting begins, and where {@link Losses} are told: threads of r2lock's own, that end when idle. On an event loop of the
      * driver the new connection would live on that same loop; and Reactor's shared ones may all be blocked by the work of others.
      */
     static final Scheduler THREADS = Schedulers.newBoundedElastic(

@@ -81,7 +81,7 @@ final class FakeClient {
                 throw new AssertionError("not within " + PATIENCE + ": " + awaited);
             }
             Thread.onSpinWait();
-            Thread.yield();
+            Thread.onSpinWait();
         }
     }
 
