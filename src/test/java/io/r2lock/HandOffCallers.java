@@ -9,7 +9,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
-import reactor.core.Disposable;
+import reactor.core.publisher.BaseSubscriber;
 import reactor.core.publisher.Mono;
 
 /** A client over {@link FakeBackend}s, and callers of one key, who have it one after the other. */
@@ -30,31 +30,28 @@ abstract class HandOffCallers {
         client.close().block(SOON);
     }
 
-    /** One who waits for the key, and may be cancelled; whoever has the hold ends it. */
-    static final class Caller {
+    /** One who waits for the key, and may be cancelled; whoever has the hold ends it, as no operator is there to drop it. */
+    static final class Caller extends BaseSubscriber<HeldLock> {
 
         final CompletableFuture<HeldLock> hold = new CompletableFuture<>();
         final AtomicInteger told = new AtomicInteger();
         final AtomicReference<@Nullable Throwable> error = new AtomicReference<>();
-        private final Disposable call;
 
         Caller(DefaultAdvisoryLocks client) {
-            call = client.exclusive(KEY).acquire().subscribe(this::granted, this::failed);
+            client.exclusive(KEY).acquire().subscribe(this);
         }
 
-        private void granted(HeldLock granted) {
+        @Override
+        protected void hookOnNext(HeldLock granted) {
             told.incrementAndGet();
             hold.complete(granted);
         }
 
-        private void failed(Throwable failure) {
+        @Override
+        protected void hookOnError(Throwable failure) {
             told.incrementAndGet();
             error.set(failure);
             hold.completeExceptionally(failure);
-        }
-
-        void cancel() {
-            call.dispose();
         }
 
         HeldLock get() {
@@ -62,10 +59,8 @@ abstract class HandOffCallers {
         }
 
         /** What a cancel came too late for. */
-        void endIfGranted() {
-            if (hold.isDone() && !hold.isCompletedExceptionally()) {
-                hold.join().release().block(SOON);
-            }
+        void endWhenGranted() {
+            Mono.fromFuture(hold).flatMap(HeldLock::release).onErrorComplete().subscribe();
         }
     }
 
@@ -88,13 +83,14 @@ abstract class HandOffCallers {
         assertThat(servers.unanswered()).isZero();
     }
 
-    final AtomicReference<Object> commit(HeldLock hold) {
-        AtomicReference<Object> outcome = new AtomicReference<>("none");
+    /** How it ends: "committed", or an error. It may be told by a thread that is just being left by another answer. */
+    final CompletableFuture<Object> commit(HeldLock hold) {
+        CompletableFuture<Object> outcome = new CompletableFuture<>();
         commit(hold, outcome);
         return outcome;
     }
 
-    final void commit(HeldLock hold, AtomicReference<Object> outcome) {
-        hold.commit().subscribe(nothing -> {}, outcome::set, () -> outcome.set("committed"));
+    final void commit(HeldLock hold, CompletableFuture<Object> outcome) {
+        hold.commit().subscribe(nothing -> {}, outcome::complete, () -> outcome.complete("committed"));
     }
 }

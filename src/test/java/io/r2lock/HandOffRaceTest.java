@@ -7,7 +7,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.Test;
 import reactor.test.util.RaceTestUtils;
 
@@ -33,12 +32,11 @@ class HandOffRaceTest extends HandOffCallers {
             HeldLock first = new Caller(client).get();
             Caller next = new Caller(client);
             Caller last = new Caller(client);
-            AtomicReference<Object> outcome = new AtomicReference<>("none");
+            CompletableFuture<Object> outcome = new CompletableFuture<>();
             race(i, () -> commit(first, outcome), next::cancel);
-            next.endIfGranted();
+            next.endWhenGranted();
             last.get().commit().block(SOON);
-            next.endIfGranted();
-            assertThat(outcome).hasValue("committed");
+            assertThat(outcome).succeedsWithin(SOON).isEqualTo("committed");
             assertThat(next.error.get()).isNull();
             assertAllBack();
         }
@@ -52,14 +50,14 @@ class HandOffRaceTest extends HandOffCallers {
             Caller next = new Caller(client);
             Caller last = new Caller(client);
             servers.holdEnds();
-            AtomicReference<Object> outcome = commit(first);
+            CompletableFuture<Object> outcome = commit(first);
             assertThat(servers.unanswered())
                     .as("COMMIT, and the next one's lock behind it")
                     .isEqualTo(2);
             race(i, servers::answerEnds, next::cancel);
-            next.endIfGranted();
+            next.endWhenGranted();
             last.get().commit().block(SOON);
-            assertThat(outcome).hasValue("committed");
+            assertThat(outcome).succeedsWithin(SOON).isEqualTo("committed");
             assertAllBack();
         }
     }
@@ -74,7 +72,7 @@ class HandOffRaceTest extends HandOffCallers {
             first.release().subscribe();
             assertThat(servers.unanswered()).isEqualTo(2);
             race(i, servers::answerEnds, next::cancel);
-            next.endIfGranted();
+            next.endWhenGranted();
             last.get().release().block(SOON);
             assertAllBack();
         }
@@ -89,12 +87,12 @@ class HandOffRaceTest extends HandOffCallers {
             Caller last = new Caller(client);
             servers.holdEnds();
             servers.commitFails(refused);
-            AtomicReference<Object> outcome = commit(first);
+            CompletableFuture<Object> outcome = commit(first);
             race(i, servers::answerEnds, next::cancel);
             servers.commitFails(null);
-            next.endIfGranted();
+            next.endWhenGranted();
             last.get().commit().block(SOON);
-            assertThat(outcome).hasValue(refused);
+            assertThat(outcome).succeedsWithin(SOON).isEqualTo(refused);
             assertAllBack();
         }
         assertThat(servers.opened()).as("the connection is as good as before").isLessThanOrEqualTo(3);
@@ -106,10 +104,10 @@ class HandOffRaceTest extends HandOffCallers {
         for (int i = 0; i < FEWER_ROUNDS; i++) {
             HeldLock first = new Caller(client).get();
             Caller next = new Caller(client);
-            AtomicReference<Object> outcome = new AtomicReference<>("none");
+            CompletableFuture<Object> outcome = new CompletableFuture<>();
             race(i, () -> commit(first, outcome), servers::breakThoseInUse);
             next.get().commit().onErrorComplete().block(SOON);
-            Object told = outcome.get();
+            Object told = outcome.orTimeout(SOON.toSeconds(), TimeUnit.SECONDS).join();
             assertThat(told)
                     .satisfiesAnyOf(
                             done -> assertThat(done).isEqualTo("committed"),
@@ -128,18 +126,13 @@ class HandOffRaceTest extends HandOffCallers {
             Caller next = new Caller(client);
             Caller last = new Caller(client);
             servers.holdEnds();
-            AtomicReference<Object> outcome = commit(first);
+            CompletableFuture<Object> outcome = commit(first);
             race(i, servers::breakThoseInUse, next::cancel);
             servers.answerEnds();
-            assertThat(outcome.get()).isInstanceOf(CommitOutcomeUnknownException.class);
-            next.endIfGranted();
-            if (i % 2 == 0) {
-                Await.until("told, or cancelled", () -> next.hold.isDone() || last.hold.isDone());
-            }
-            next.endIfGranted();
+            assertThat(outcome).succeedsWithin(SOON).isInstanceOf(CommitOutcomeUnknownException.class);
+            next.endWhenGranted();
             last.get().commit().block(SOON);
             assertThat(next.error.get()).isNull();
-            next.endIfGranted();
             assertAllBack();
         }
     }
@@ -153,7 +146,7 @@ class HandOffRaceTest extends HandOffCallers {
             if (i % 4 < 2) {
                 servers.holdEnds();
             }
-            AtomicReference<Object> outcome = new AtomicReference<>("none");
+            CompletableFuture<Object> outcome = new CompletableFuture<>();
             CompletableFuture<Void> closed = new CompletableFuture<>();
             race(
                     i,
@@ -161,8 +154,8 @@ class HandOffRaceTest extends HandOffCallers {
                     () -> closing.close()
                             .subscribe(nothing -> {}, closed::completeExceptionally, () -> closed.complete(null)));
             servers.answerEnds();
-            assertThat(outcome).hasValue("committed");
-            next.endIfGranted();
+            assertThat(outcome).succeedsWithin(SOON).isEqualTo("committed");
+            next.endWhenGranted();
             closed.orTimeout(SOON.toSeconds(), TimeUnit.SECONDS).join();
             assertThat(next.told).as("a hold, or that it is closed").hasValue(1);
             assertAllBack();
