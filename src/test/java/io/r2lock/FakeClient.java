@@ -6,6 +6,7 @@ import java.time.Duration;
 import java.util.Objects;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
 import reactor.core.publisher.Mono;
@@ -80,8 +81,7 @@ final class FakeClient {
             if (System.nanoTime() - deadline > 0) {
                 throw new AssertionError("not within " + PATIENCE + ": " + awaited);
             }
-            Thread.onSpinWait();
-            Thread.onSpinWait();
+            LockSupport.parkNanos(10_000);
         }
     }
 

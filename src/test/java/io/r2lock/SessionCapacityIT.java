@@ -60,6 +60,23 @@ class SessionCapacityIT {
                 .block(PATIENCE));
     }
 
+    private static void assertSaysWhy(Throwable error) {
+        assertThat(error)
+                .isInstanceOf(LockCapacityException.class)
+                .hasMessageContainingAll(
+                        "max_locks_per_transaction × (max_connections + max_prepared_transactions)",
+                        "10 × (20 + 0) = 200");
+    }
+
+    /** For longer than it takes to call them lost, if no heartbeat came through. */
+    private static void assertKept(List<HeldLock> holds) {
+        Mono<Void> anyLost =
+                Flux.fromIterable(holds).flatMap(HeldLock::lost, ASKED).then();
+        assertThat(Mono.firstWithSignal(anyLost.thenReturn(-1L), Mono.delay(Duration.ofSeconds(3)))
+                        .block(PATIENCE))
+                .isZero();
+    }
+
     @Test
     void callersBeyondCapacity_areToldWhy_andTheOthersKeepTheirHolds() {
         DefaultAdvisoryLocks locks = clients.open(
@@ -78,13 +95,11 @@ class SessionCapacityIT {
             List<Signal<HeldLock>> answers = acquireAll(locks);
             List<HeldLock> holds = answers.stream()
                     .filter(Signal::hasValue)
-                    .map(Signal::get)
-                    .map(Objects::requireNonNull)
+                    .map(answer -> Objects.requireNonNull(answer.get()))
                     .toList();
             List<Throwable> refused = answers.stream()
                     .filter(Signal::isOnError)
-                    .map(Signal::getThrowable)
-                    .map(Objects::requireNonNull)
+                    .map(answer -> Objects.requireNonNull(answer.getThrowable()))
                     .toList();
             LOG.info(
                     "{} holds, {} refused: {}",
@@ -93,20 +108,10 @@ class SessionCapacityIT {
                     refused.get(0).getMessage());
             assertThat(holds).hasSizeGreaterThan(200);
             assertThat(refused).hasSizeGreaterThan(200).hasSize(ASKED - holds.size());
-            assertThat(refused)
-                    .allSatisfy(error -> assertThat(error)
-                            .isInstanceOf(LockCapacityException.class)
-                            .hasMessageContainingAll(
-                                    "max_locks_per_transaction × (max_connections + max_prepared_transactions)",
-                                    "10 × (20 + 0) = 200"));
+            assertThat(refused).allSatisfy(SessionCapacityIT::assertSaysWhy);
             assertThat(Sessions.ask(watcher, held)).containsExactly(String.valueOf(holds.size()));
 
-            // longer than it takes to call them lost, if no heartbeat came through
-            Mono<Void> anyLost =
-                    Flux.fromIterable(holds).flatMap(HeldLock::lost, ASKED).then();
-            assertThat(Mono.firstWithSignal(anyLost.thenReturn(-1L), Mono.delay(Duration.ofSeconds(3)))
-                            .block(PATIENCE))
-                    .isZero();
+            assertKept(holds);
             Flux.fromIterable(holds).flatMap(HeldLock::release, ASKED).blockLast(PATIENCE);
             assertThat(Sessions.ask(watcher, held)).containsExactly("0");
         }

@@ -123,6 +123,22 @@ class SharedConnectionsIT {
         return all.stream().map(held -> held.hold().backendPid()).collect(Collectors.toCollection(TreeSet::new));
     }
 
+    /** In milliseconds on the server, sorted. */
+    private List<Double> executionTimes(Set<Integer> pids) {
+        List<Double> millis = new ArrayList<>();
+        String settings = LockSql.heartbeat(new TreeSet<>(pids));
+        String sql = settings.substring(settings.indexOf("SELECT"));
+        for (int i = 0; i < 11; i++) {
+            Map<String, ?> plan = server.query("explain (analyze, summary, timing off, format text) " + sql).stream()
+                    .filter(row -> row.toString().contains("Execution Time"))
+                    .findFirst()
+                    .orElseThrow();
+            millis.add(Double.valueOf(plan.toString().replaceAll(".*Execution Time: ([0-9.]+) ms.*", "$1")));
+        }
+        millis.sort(null);
+        return millis;
+    }
+
     @Test
     void heartbeatOfManyHolds_isOneStatementAPeriod_andCheap() {
         DefaultAdvisoryLocks locks = client(server, "r2lock-shared");
@@ -141,21 +157,11 @@ class SharedConnectionsIT {
                         .filter(statements::add)
                         .count(),
                 count -> false,
-                Duration.ofSeconds(4));
+                Duration.ofSeconds(3));
         long periods = TestClients.since(start).dividedBy(PERIOD);
         assertThat(statements).hasSizeBetween(2, (int) periods + 2);
 
-        List<Double> millis = new ArrayList<>();
-        String settings = LockSql.heartbeat(new TreeSet<>(pids));
-        String sql = settings.substring(settings.indexOf("SELECT"));
-        for (int i = 0; i < 11; i++) {
-            Map<String, ?> plan = server.query("explain (analyze, summary, timing off, format text) " + sql).stream()
-                    .filter(row -> row.toString().contains("Execution Time"))
-                    .findFirst()
-                    .orElseThrow();
-            millis.add(Double.valueOf(plan.toString().replaceAll(".*Execution Time: ([0-9.]+) ms.*", "$1")));
-        }
-        millis.sort(null);
+        List<Double> millis = executionTimes(pids);
         LOG.info(
                 "{} holds on {} backends: {} heartbeats in {} periods, {} ms each on the server (from {} to {})",
                 HOLDS,
