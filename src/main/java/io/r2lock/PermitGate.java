@@ -126,7 +126,6 @@ final class PermitGate {
             return;
         }
         flying--;
-        pause.shorten();
         serve(next, slot, lock, 0);
         settle();
     }

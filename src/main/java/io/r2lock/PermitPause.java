@@ -2,7 +2,12 @@ package io.r2lock;
 
 import java.util.concurrent.ThreadLocalRandom;
 
-/** The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate. */
+/**
+ * The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate.
+ *
+ * <p>A grant does not make the next one short, as long as others wait: else the processes that have something would ask more often
+ * than those that have nothing.
+ */
 final class PermitPause {
 
     private long backoffMillis = SessionAcquire.FIRST_BACKOFF_MILLIS;
@@ -12,11 +17,6 @@ final class PermitPause {
     /** Somebody comes who has not waited yet. */
     void forget() {
         lasts = false;
-        shorten();
-    }
-
-    /** There was something to be had: the next pause is a short one. */
-    void shorten() {
         backoffMillis = SessionAcquire.FIRST_BACKOFF_MILLIS;
     }
 
