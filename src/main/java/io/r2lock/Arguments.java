@@ -57,6 +57,9 @@ final class Arguments {
 
     static List<LockKey> keys(@Nullable LockKey key, LockKey @Nullable ... more) {
         LockKey[] others = notNull("more", more);
+        if (others.length == 0) {
+            return List.of(notNull("key", key));
+        }
         List<@Nullable LockKey> keys = new ArrayList<>(others.length + 1);
         keys.add(notNull("key", key));
         keys.addAll(Arrays.asList(others));

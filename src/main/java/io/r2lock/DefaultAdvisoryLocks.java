@@ -161,13 +161,14 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
     @Nullable
     Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
-        LockAttempt asked = spec.attempt(Duration.ZERO);
         if (closing) {
+            LockAttempt asked = spec.attempt(Duration.ZERO);
             receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
             return null;
         }
         if (waiting.incrementAndGet() > options.maxWaiters()) {
             waiting.decrementAndGet();
+            LockAttempt asked = spec.attempt(Duration.ZERO);
             receiver.failed(new LockNotAvailableException(
                     "The queue is full: no " + asked + ", because " + options.maxWaiters()
                             + " callers (maxWaiters) wait already",
@@ -175,37 +176,29 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                     false));
             return null;
         }
-        Hold surrounding = nearestLive(context.getOrDefault(this, null));
+        Hold innermost = context.getOrDefault(this, null);
+        if (innermost == null) {
+            return Acquire.fresh(this, spec, null, receiver);
+        }
+        HoldChain chain = new HoldChain(innermost);
+        Hold surrounding = chain.innermost();
         if (surrounding == null || spec.requireNew()) {
             return Acquire.fresh(this, spec, surrounding, receiver);
         }
-        HoldChain chain = new HoldChain(surrounding);
         long owned = spec.keys().stream()
                 .filter(key -> chain.ownerOf(key, spec) != null)
                 .count();
         if (owned == spec.keys().size() || (!spec.inSession() && chain.transaction() != null)) {
-            return new JoinedAcquire(this, spec, surrounding, receiver);
+            return new JoinedAcquire(this, spec, surrounding, chain, receiver);
         }
         if (owned == 0) {
             return Acquire.fresh(this, spec, surrounding, receiver);
         }
         waiting.decrementAndGet();
-        receiver.failed(
-                new IllegalStateException("No " + asked + ": the surrounding holds have some of the keys and not the"
+        receiver.failed(new IllegalStateException(
+                "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
                         + " others, and no transaction in which those could be added. Ask for the others only."));
         return null;
-    }
-
-    /**
-     * What a request joins. The keys of a nested hold that has ended stay locked until the transaction ends: a request that
-     * would start afresh for one of them, inside that transaction, would wait for itself.
-     */
-    private static @Nullable Hold nearestLive(@Nullable Hold innermost) {
-        Hold hold = innermost;
-        while (hold != null && !hold.isLive()) {
-            hold = hold.surrounding;
-        }
-        return hold;
     }
 
     void begin(Acquire attempt) {

@@ -43,8 +43,12 @@ final class GatePass {
         // a reader that tries, or that waits for other keys too, must not keep the other readers out meanwhile
         boolean waits = !spec.noWait() && keys.size() == 1;
         LockMode mode = spec.mode();
-        BiFunction<LockKey, Waiter.Turn, Waiter> waiter =
-                (key, turn) -> waits ? Waiter.forServer(key, mode, turn) : Waiter.forTurn(key, mode, turn);
+        BiFunction<LockKey, Waiter.Turn, Waiter> waiter = (key, turn) -> {
+            if (!waits) {
+                return Waiter.forTurn(key, mode, turn);
+            }
+            return spec.polls() ? Waiter.forPolling(key, mode, turn) : Waiter.forServer(key, mode, turn);
+        };
         return new GatePass(gates, keys, waiter, passed, null);
     }
 
@@ -52,16 +56,13 @@ final class GatePass {
     static GatePass forSession(KeyGates gates, LockSpec spec, boolean queues, Runnable passed) {
         List<LockKey> keys = spec.keys();
         boolean alone = keys.size() == 1;
-        LockKey last = keys.get(keys.size() - 1);
         LockMode mode = spec.mode();
+        // who still needs an earlier key must not have a later one meanwhile: two processes would wait for each other
+        Waiter.Heir heir = alone ? Waiter.Heir.SESSION : Waiter.Heir.NOBODY;
         return new GatePass(
                 gates,
                 keys,
-                (LockKey key, Waiter.Turn turn) -> {
-                    // who still has to wait at another gate must not keep a lock that it does not use yet
-                    Waiter.Heir heir = key.equals(last) ? Waiter.Heir.SESSION : Waiter.Heir.NOBODY;
-                    return Waiter.forSession(key, mode, queues && alone, heir, turn);
-                },
+                (LockKey key, Waiter.Turn turn) -> Waiter.forSession(key, mode, queues && alone, heir, turn),
                 passed,
                 null);
     }

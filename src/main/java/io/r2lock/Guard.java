@@ -194,7 +194,8 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             wentOn();
             return;
         }
-        hold().commit().subscribe(nothing -> {}, this::refuse, this::committed);
+        // the caller hears of its own result before those who take the lock over have their turns
+        KeyGates.turnsAfter(() -> hold().commit().subscribe(nothing -> {}, this::refuse, this::committed));
     }
 
     private void abort(AdvisoryLockException reason) {

@@ -7,9 +7,10 @@ import reactor.core.publisher.Mono;
 /**
  * One granted lock: what {@link LockRequest#acquire()} emits and what the functions of {@code guard} are given.
  *
- * <p>A hold is a transaction on a connection of its own. It ends with {@link #commit()} or {@link #release()}, whichever
+ * <p>In transaction scope a hold is a transaction on a connection of its own; in session scope ({@link LockRequest#inSession()}) many
+ * holds share a connection, and there is no transaction. It ends with {@link #commit()} or {@link #release()}, whichever
  * comes first; a hold that {@code guard} opened ends by itself, and a <em>joined</em> hold, one that was granted inside
- * another (see {@link LockRequest#requireNew()}), shares the transaction of the outer one and ends its turn only.
+ * another (see {@link LockRequest#requireNew()}), uses what the outer one has and ends its turn only.
  *
  * <p>Safe to use from any thread.
  */
@@ -30,7 +31,7 @@ public interface HeldLock {
     LockMode mode();
 
     /**
-     * The server process that holds the lock, as {@code pg_locks.pid} shows it.
+     * The server process that holds the lock, as {@code pg_locks.pid} shows it; of several keys in session scope, the first.
      *
      * @return the process id
      */
@@ -48,6 +49,8 @@ public interface HeldLock {
      * {@code Flux.from(statement.execute()).flatMap(Result::getRowsUpdated)} say: {@code Mono.from} cancels after the first.
      *
      * @return the view, the same one at each call
+     * @throws UnsupportedOperationException in session scope, where there is no such connection; a hold that joined one inside a
+     *     transaction has that transaction's
      */
     Connection connection();
 
@@ -68,7 +71,7 @@ public interface HeldLock {
 
     /**
      * Commits what was written through {@link #connection()}, which releases the lock. For a joined hold, as
-     * {@link #release()}: the outer hold decides.
+     * {@link #release()}: the outer hold decides. In session scope as {@link #release()}, but it tells a loss.
      *
      * <p>Cold and idempotent: the transaction is committed once, at the first subscription, and every subscriber is told the
      * outcome. A cancel is ignored: a COMMIT on its way cannot be called back.
@@ -85,8 +88,9 @@ public interface HeldLock {
      *
      * <p>Cold and idempotent. A cancel is ignored.
      *
-     * @return completes when the lock is free, or, for a joined hold, when its turn is over; never errors: a connection that
-     *     cannot be rolled back is closed, and the server frees the lock when it notices
+     * @return completes when the lock is free or has passed to the next caller of this process, or, for a joined hold, when its
+     *     turn is over; never errors: a connection that cannot be rolled back is closed, and the server frees the lock when it
+     *     notices
      */
     Mono<Void> release();
 

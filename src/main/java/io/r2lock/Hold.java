@@ -30,6 +30,10 @@ abstract class Hold implements HeldLock {
     private static final AtomicReferenceFieldUpdater<Hold, @Nullable TurnWaits> TURNS =
             AtomicReferenceFieldUpdater.newUpdater(Hold.class, TurnWaits.class, "turns");
 
+    @SuppressWarnings("rawtypes")
+    private static final AtomicReferenceFieldUpdater<Hold, @Nullable Set> CHILDREN =
+            AtomicReferenceFieldUpdater.newUpdater(Hold.class, Set.class, "children");
+
     final DefaultAdvisoryLocks client;
     final Acquire acquire;
     final LockSpec spec;
@@ -37,12 +41,15 @@ abstract class Hold implements HeldLock {
 
     private final long since;
     private final Duration waited;
-    private final Set<Acquire> children = ConcurrentHashMap.newKeySet();
     private final Sinks.Empty<Void> ending = Sinks.empty();
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
     private volatile @Nullable TurnWaits turns;
+
+    /** Null until there is one: most holds have none. */
+    private volatile @Nullable Set<Acquire> children;
+
     private volatile @Nullable Disposable expiry;
     private volatile @Nullable Consumer<AdvisoryLockException> worker;
 
@@ -223,16 +230,24 @@ abstract class Hold implements HeldLock {
 
     /** From now on the child ends when this hold does; {@code false} when that is now. */
     final boolean adopt(Acquire child) {
-        children.add(child);
+        if (children == null) {
+            CHILDREN.compareAndSet(this, null, ConcurrentHashMap.newKeySet());
+        }
+        children().add(child);
         if (isLive()) {
             return true;
         }
-        children.remove(child);
+        abandon(child);
         return false;
     }
 
     final void abandon(Acquire child) {
-        children.remove(child);
+        children().remove(child);
+    }
+
+    private Set<Acquire> children() {
+        Set<Acquire> some = children;
+        return some == null ? Set.of() : some;
     }
 
     /** The end begins: nothing that runs inside the hold may outlive it. */
@@ -243,10 +258,10 @@ abstract class Hold implements HeldLock {
             Operators.onErrorDropped(thrown, Context.empty());
         }
         // all that wait first: else the end of one would be the turn of the next
-        for (Acquire child : children) {
+        for (Acquire child : children()) {
             child.stop(Acquire.Stop.SURROUNDING_ENDED);
         }
-        for (Acquire child : children) {
+        for (Acquire child : children()) {
             child.endHold(Acquire.Stop.SURROUNDING_ENDED);
         }
     }
@@ -286,6 +301,11 @@ abstract class Hold implements HeldLock {
                 "Lost the " + attempt() + ": " + why,
                 attempt(),
                 cause == null ? null : new Failure(cause, SqlStates.of(cause)));
+    }
+
+    /** When it was granted, in nanoseconds of the client's clock. */
+    final long since() {
+        return since;
     }
 
     final Duration age() {

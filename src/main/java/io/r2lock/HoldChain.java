@@ -1,18 +1,35 @@
 package io.r2lock;
 
+import java.util.ArrayList;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A hold and those around it, outwards.
- *
- * @param innermost where it begins
+ * The holds around a request, outwards, as they were when it was made. One that had ended, or was ending, is left out: what is
+ * inside may live on without it, on another connection.
  */
-record HoldChain(Hold innermost) {
+final class HoldChain {
+
+    private final List<Hold> live = new ArrayList<>(2);
+
+    HoldChain(Hold innermost) {
+        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+            if (hold.isLive()) {
+                live.add(hold);
+            }
+        }
+    }
+
+    /** The nearest one; null where none is left. */
+    @Nullable
+    Hold innermost() {
+        return live.isEmpty() ? null : live.get(0);
+    }
 
     /** The nearest hold that has the key, as a lock or as a permit, as it is asked for. */
     @Nullable
     Hold ownerOf(LockKey key, LockSpec asked) {
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.spec.permits() == asked.permits() && hold.spec.keys().contains(key)) {
                 return hold;
             }
@@ -23,7 +40,7 @@ record HoldChain(Hold innermost) {
     /** The nearest transaction. */
     @Nullable
     TransactionHold transaction() {
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.root() instanceof TransactionHold transaction) {
                 return transaction;
             }
@@ -35,7 +52,7 @@ record HoldChain(Hold innermost) {
     @Nullable
     LockKey taken(LockSpec asked) {
         for (LockKey key : asked.keys()) {
-            for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+            for (Hold hold : live) {
                 Hold root = hold.root();
                 if (root.spec.permits() == asked.permits() && root.hasTaken(key)) {
                     return key;
@@ -50,7 +67,7 @@ record HoldChain(Hold innermost) {
         if (asked.permits() != 0) {
             return false;
         }
-        for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
+        for (Hold hold : live) {
             if (hold.root() instanceof TransactionHold other && other != own && other.hasTaken(key)) {
                 return true;
             }

@@ -31,10 +31,13 @@ final class JoinedAcquire extends StatementAcquire {
     private final @Nullable Waiter section;
     private @Nullable String impossible;
 
-    JoinedAcquire(DefaultAdvisoryLocks client, LockSpec spec, Hold parent, Receiver receiver) {
+    /** Who has the first key. */
+    private @Nullable Hold holder;
+
+    JoinedAcquire(DefaultAdvisoryLocks client, LockSpec spec, Hold parent, HoldChain chain, Receiver receiver) {
         super(client, spec, parent, receiver);
         this.parent = parent;
-        this.chain = new HoldChain(parent);
+        this.chain = chain;
         this.transaction = chain.transaction();
         this.section = transaction == null ? null : transaction.lane().place(LockMode.EXCLUSIVE, turn -> send());
         anchors.add(parent);
@@ -54,6 +57,9 @@ final class JoinedAcquire extends StatementAcquire {
             return new ChildKey(parent.root(), key);
         }
         Hold owner = chain.ownerOf(key, spec);
+        if (holder == null) {
+            holder = owner == null ? root() : owner;
+        }
         if (owner == null) {
             missing.add(key);
             anchor(root());
@@ -244,6 +250,17 @@ final class JoinedAcquire extends StatementAcquire {
     void leave() {
         turns.leave();
         abandoned();
+    }
+
+    /** The hold that has the first key on the server. */
+    Hold holder() {
+        return Objects.requireNonNull(holder);
+    }
+
+    /** The nearest transaction around it, which may have ended meanwhile. */
+    @Nullable
+    TransactionHold transaction() {
+        return transaction;
     }
 
     /** What the server was asked for, beside what the surrounding holds had. */

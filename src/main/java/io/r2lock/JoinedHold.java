@@ -33,7 +33,7 @@ final class JoinedHold extends Hold {
         super(acquire);
         this.own = acquire;
         this.parent = parent;
-        this.transaction = new HoldChain(parent).transaction();
+        this.transaction = acquire.transaction();
         this.freeingBefore = transaction == null ? 0 : transaction.lane().freeing();
     }
 
@@ -49,7 +49,7 @@ final class JoinedHold extends Hold {
 
     @Override
     public int backendPid() {
-        return root().backendPid();
+        return own.holder().backendPid();
     }
 
     @Override

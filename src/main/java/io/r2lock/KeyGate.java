@@ -12,6 +12,9 @@ import org.jspecify.annotations.Nullable;
  * of its kind, and shared ones that come later join it, so often in a row as the limit allows; the last one must give it back on
  * the server, and nobody goes in meanwhile.
  *
+ * <p>A waiter inside may also give its place to the next one itself, so often in a row as the limit allows ({@link #handOver}): what
+ * they pass on with it is not the gate's.
+ *
  * <p>Not safe by itself: {@link KeyGates} makes every call inside one atomic change of the key's entry.
  */
 final class KeyGate {
@@ -31,7 +34,7 @@ final class KeyGate {
 
     private int sharers;
 
-    /** How often in a row the baton was taken over, or joined, without the server. */
+    /** How often in a row the baton was taken over, or joined, without the server, or a place was handed over. */
     private int handOffs;
 
     private final int handOffLimit;
@@ -100,7 +103,8 @@ final class KeyGate {
 
     /** A shared waiter inside, which found that this process has its session lock already, joins that; {@code false} if it cannot. */
     boolean join(Waiter waiter) {
-        boolean can = waiter.place == Waiter.Place.INSIDE && waiter.baton == null && baton != null && !closed;
+        boolean free = waiter.place == Waiter.Place.INSIDE && waiter.baton == null;
+        boolean can = free && baton != null && !closed && handOffs < handOffLimit;
         if (can) {
             takeBaton(waiter);
         }
@@ -135,6 +139,31 @@ final class KeyGate {
         waiter.place = Waiter.Place.GONE;
         exit(waiter);
         return admitFromHead();
+    }
+
+    /**
+     * An exclusive one inside leaves, and the next one has its place in the same step, with what is passed on, if it is an heir and
+     * the limit allows; else nothing changes but that the one inside is told when only the limit was in the way.
+     */
+    @Nullable
+    Waiter handOver(Waiter leaving, Waiter.Baton passedOn) {
+        Waiter heir = head;
+        boolean alone = leaving.place == Waiter.Place.INSIDE && leaving.mode == LockMode.EXCLUSIVE;
+        if (!alone || heir == null || heir.heir != Waiter.Heir.TRANSACTION) {
+            return null;
+        }
+        int before = leaving.inherited == null ? 0 : handOffs;
+        if (before >= handOffLimit) {
+            leaving.rests = true;
+            return null;
+        }
+        handOffs = before + 1;
+        leaving.place = Waiter.Place.GONE;
+        exit(leaving);
+        unlink(heir);
+        admit(heir);
+        heir.inherited = passedOn;
+        return heir;
     }
 
     private boolean isHeir(@Nullable Waiter next, Waiter of) {

@@ -3,9 +3,11 @@ package io.r2lock;
 import java.util.ArrayDeque;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.function.BiFunction;
 import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Operators;
+import reactor.core.scheduler.Schedulers;
 import reactor.util.context.Context;
 
 /**
@@ -88,9 +90,23 @@ final class KeyGates {
         change(waiter, KeyGate::refuse);
     }
 
-    /** Runs the body, and only then tells the turns that it has brought to others. */
+    /** See {@link KeyGate#handOver}; the turn of the heir, if there is one, is to be told by {@link #tell}. */
+    @Nullable
+    Waiter handOver(Waiter leaving, Waiter.Baton passedOn) {
+        Waiter[] heir = new Waiter[1];
+        gates.computeIfPresent(leaving.key, (key, gate) -> {
+            heir[0] = gate.handOver(leaving, passedOn);
+            return gate;
+        });
+        return heir[0];
+    }
+
+    /**
+     * Runs the body, and only then tells the turns that it has brought to others: but not where the body, which may run user code,
+     * may block, and with it those turns.
+     */
     static void turnsAfter(Runnable body) {
-        if (TELLING.get() != null) {
+        if (TELLING.get() != null || !Schedulers.isInNonBlockingThread()) {
             body.run();
             return;
         }
@@ -104,7 +120,7 @@ final class KeyGates {
     }
 
     /** A turn may run work that ends at once, which brings the next turn: one after the other, not one inside the other. */
-    private static void tell(@Nullable Waiter first) {
+    static void tell(@Nullable Waiter first) {
         if (first == null) {
             return;
         }
@@ -132,8 +148,21 @@ final class KeyGates {
         }
     }
 
-    /** What a subscriber throws must not keep the others from their turns. */
+    /** A turn that brings a lock runs the guarded work, which may block where that is allowed, and whoever tells it may too. */
     private static void comes(Waiter told) {
+        if (told.baton == null || Schedulers.isInNonBlockingThread()) {
+            come(told);
+            return;
+        }
+        try {
+            Schedulers.parallel().schedule(() -> come(told));
+        } catch (RejectedExecutionException shutDown) {
+            come(told);
+        }
+    }
+
+    /** What a subscriber throws must not keep the others from their turns. */
+    private static void come(Waiter told) {
         try {
             told.turn.come(told);
         } catch (Throwable thrown) {

@@ -201,22 +201,27 @@ final class LockConnection implements Watched {
      * COMMIT by the driver: a raw one of a failed transaction would answer ROLLBACK without an error.
      *
      * <p>After user statements {@code check} goes first, in a message of its own but without waiting for its answer: when it
-     * fails the transaction has failed, and COMMIT is answered by ROLLBACK.
+     * fails the transaction has failed, and COMMIT is answered by ROLLBACK. {@code cleaned} is told when the cleaning is answered,
+     * at once where there is none.
      */
-    void commit(Supplier<String> check, Exchange.Listener checked, Exchange.Listener committed) {
+    void commit(Supplier<String> check, Exchange.Listener checked, Exchange.Listener committed, Runnable cleaned) {
         mustEndWithin(COMMIT_DEADLINE_SECONDS, LockConnection::tellNobody);
         if (dirty) {
             Exchange.send(wire, check.get(), checked);
         }
         Exchange.run(wire.commitTransaction(), whenInTime(committed));
-        cleanIfDirty();
+        cleanIfDirty(cleaned);
     }
 
     /** A raw ROLLBACK: the driver's own is skipped where its idea of the transaction lags behind. */
     void rollback(Exchange.Listener listener) {
+        rollback(listener, LockConnection::tellNobody);
+    }
+
+    void rollback(Exchange.Listener listener, Runnable cleaned) {
         mustEndWithin(STOP_DEADLINE_SECONDS, LockConnection::tellNobody);
         Exchange.send(wire, LockSql.ROLLBACK, whenInTime(listener));
-        cleanIfDirty();
+        cleanIfDirty(cleaned);
     }
 
     /** Asks the server, over a connection of its own, to cancel what this connection's backend is doing. */
@@ -288,13 +293,11 @@ final class LockConnection implements Watched {
      * Sent right behind the end of the transaction, without waiting for that, and the next borrower's statement right behind
      * this: so nobody waits a round trip for it. The server answers in order, so a failure is known before that statement is.
      */
-    private void cleanIfDirty() {
-        if (!dirty) {
-            return;
-        }
+    private void cleanIfDirty(Runnable cleaned) {
+        String statements = dirty ? clean.get() : "";
         dirty = false;
-        String statements = clean.get();
         if (statements.isEmpty()) {
+            cleaned.run();
             return;
         }
         Exchange.send(wire, statements, (error, yes) -> {
@@ -302,6 +305,7 @@ final class LockConnection implements Watched {
                 LOG.debug("Cleaning the connection of backend {} failed; it is closed", pid(), error);
                 close();
             }
+            cleaned.run();
         });
     }
 }

@@ -22,7 +22,7 @@ public interface LockListener {
 
     /**
      * A hold was lost: its backend or connection is gone, or its own SQL has freed the lock; told once for each hold that has a
-     * transaction of its own.
+     * transaction, or session locks, of its own.
      *
      * @param keys the keys of the hold
      * @param mode the mode of the hold

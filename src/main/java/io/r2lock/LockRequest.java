@@ -18,17 +18,19 @@ import reactor.core.publisher.Mono;
  * <p>All publishers are cold: each subscription takes the lock anew. <b>Cancel</b> is safe at every instant: a queued
  * request leaves the queue, a wait on the server is cancelled there, granted work is cancelled and rolled back, and no lock,
  * transaction or connection outlives the call. <b>Connections</b>: one of {@link AdvisoryLocks.Builder#maxConnections(int)}
- * while waiting on the server and while holding, none while queued behind another caller of this process.
+ * while waiting on the server and while holding, none while queued behind another caller of this process, and none of its own
+ * {@link #inSession()}.
  *
  * <p><b>Errors</b>, beside those of the work, which pass through untouched: {@link LockNotAvailableException},
- * {@link LockTimeoutException}, {@link LockDeadlockException}, {@link LockServerException}, {@link LockLostException},
- * {@link LockHoldExpiredException},
+ * {@link LockTimeoutException}, {@link LockDeadlockException}, {@link LockServerException}, {@link LockCapacityException},
+ * {@link LockLostException}, {@link LockHoldExpiredException},
  * {@link CommitOutcomeUnknownException}, {@link LocksClosedException}; and {@link IllegalStateException} where a request
  * inside a hold asks for the impossible (exclusive inside shared, {@link #requireNew()} of a key that its own chain holds).
  *
  * <p><b>Nesting.</b> A request inside the work of another one joins it: the same key is re-entrant, another key is taken in
  * the same transaction and held until that ends. It is the Reactor Context that tells, never the thread. Requests side by
- * side in one hold that name one key take turns.
+ * side in one hold that name one key take turns. Where there is no transaction around it, or the request is one
+ * {@link #inSession()}, another key is taken as if nothing were around, and freed at its own end.
  */
 public interface LockRequest {
 
@@ -84,6 +86,13 @@ public interface LockRequest {
      * Takes the lock for the session of a connection that many holds share: no connection each, no open transaction, and many times
      * as many locks a second. For work that does not write through {@link HeldLock#connection()}, which there is none of, and for
      * long holds.
+     *
+     * <pre>{@code
+     * Mono<Void> rebuilt = locks.exclusive(LockKey.named("index", tenant))
+     *         .inSession()
+     *         .waitAtMost(Duration.ofSeconds(30))
+     *         .guard(rebuild);
+     * }</pre>
      *
      * <p>Callers of one key in one process pass the lock on among themselves, at most
      * {@link AdvisoryLocks.Builder#handOffLimit(int)} times in a row, and readers share it; so no other process is kept out for ever.

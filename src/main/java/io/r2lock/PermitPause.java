@@ -1,7 +1,5 @@
 package io.r2lock;
 
-import java.util.concurrent.ThreadLocalRandom;
-
 /**
  * The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate.
  *
@@ -10,14 +8,14 @@ import java.util.concurrent.ThreadLocalRandom;
  */
 final class PermitPause {
 
-    private long backoffMillis = SessionAcquire.FIRST_BACKOFF_MILLIS;
+    private final Backoff backoff = new Backoff();
     private boolean lasts;
     private int number;
 
     /** Somebody comes who has not waited yet. */
     void forget() {
         lasts = false;
-        backoffMillis = SessionAcquire.FIRST_BACKOFF_MILLIS;
+        backoff.reset();
     }
 
     boolean lasts() {
@@ -32,9 +30,7 @@ final class PermitPause {
 
     /** Called once after {@link #begin}. */
     long millis() {
-        long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
-        backoffMillis = Math.min(2 * backoffMillis, SessionAcquire.LONGEST_BACKOFF_MILLIS);
-        return delay;
+        return backoff.nextMillis();
     }
 
     /** The time of a pause is over; {@code false} if nobody cares any more. */

@@ -9,9 +9,12 @@ import reactor.core.scheduler.Scheduler;
  * answered <em>and</em> no request is on its way, because one that arrives late would hit whatever runs then.
  *
  * <pre>
- *   IDLE ──begin and sent──▶ REQUESTING ⇄ WAITING ──answered──▶ QUIET
+ *   IDLE ──begin, sent and free──▶ REQUESTING ⇄ WAITING ──answered──▶ QUIET
  *    └──answered──▶ ANSWERED            └── answered, then the request's end ──▶ QUIET
  * </pre>
+ *
+ * <p>While the end of another transaction is in front of the statement on the same connection, a request would hit that: it is
+ * {@link #free} to go only when that end is answered.
  *
  * <p>A request can overtake the statement that it is meant for, which travels on another connection; so it is repeated until
  * the answer comes. If none comes in {@link LockConnection#STOP_DEADLINE_SECONDS} the connection is closed, which answers
@@ -27,35 +30,54 @@ final class ServerCancel {
     private static final int BEGUN = 4;
     private static final int QUIET = 8;
     private static final int SENT = 16;
+    private static final int FREE = 32;
+
+    /** There is a deadline. */
+    private static final int LIMITED = 64;
+
+    private static final int READY = BEGUN | SENT | FREE;
 
     private final LockConnection connection;
     private final Scheduler clock;
     private final Runnable quiet;
-    private final AtomicInteger state = new AtomicInteger();
+    private final AtomicInteger state;
 
     ServerCancel(LockConnection connection, Scheduler clock, Runnable quiet) {
+        this(connection, clock, quiet, false);
+    }
+
+    /** {@code behind}: another's transaction ends in front of the statement, and {@link #free} follows. */
+    ServerCancel(LockConnection connection, Scheduler clock, Runnable quiet, boolean behind) {
         this.connection = connection;
         this.clock = clock;
         this.quiet = quiet;
+        this.state = new AtomicInteger(behind ? 0 : FREE);
     }
 
     /** Called once, when the statement is on its way: before that there is nothing that a request could hit. */
     void sent() {
-        if ((mark(SENT) & BEGUN) != 0) {
-            request();
-        }
+        requestIfReady(SENT);
     }
 
-    /** Called at most once, whether the statement is sent already or not. */
+    /** Called once, when the connection is the statement's alone; before that a request would hit somebody else. */
+    void free() {
+        requestIfReady(FREE);
+    }
+
+    /** Called at most once, whether a request may go already or not. */
     void begin() {
-        connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
-        if ((mark(BEGUN) & SENT) != 0) {
+        requestIfReady(BEGUN);
+    }
+
+    /** Each bit is set once, so that exactly one call completes them. */
+    private void requestIfReady(int bit) {
+        if (((mark(bit) | bit) & READY) == READY) {
             request();
         }
     }
 
-    private int mark(int bit) {
-        return state.getAndAccumulate(bit, (before, added) -> before | added);
+    private int mark(int bits) {
+        return state.getAndAccumulate(bits, (before, added) -> before | added);
     }
 
     /**
@@ -64,8 +86,7 @@ final class ServerCancel {
      */
     void beginUnlessAnsweredSoon() {
         connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
-        int before = state.getAndAccumulate(BEGUN, (now, bit) -> now | bit);
-        if ((before & ANSWERED) != 0) {
+        if ((mark(BEGUN | LIMITED) & ANSWERED) != 0) {
             becomeQuiet();
         } else {
             clock.schedule(this::repeat, SOON_MILLIS, TimeUnit.MILLISECONDS);
@@ -81,11 +102,23 @@ final class ServerCancel {
     }
 
     private void request() {
-        if ((mark(REQUESTING) & ANSWERED) != 0) {
+        int before = mark(REQUESTING | LIMITED);
+        if ((before & ANSWERED) != 0) {
             becomeQuiet();
             return;
         }
+        if ((before & LIMITED) == 0) {
+            limit();
+        }
         connection.cancelRequest(this::requested);
+    }
+
+    /** Only now: what is in front of the statement has a deadline of its own, and the connection has one at a time. */
+    private void limit() {
+        long limit = connection.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, this::overdue);
+        if ((state.get() & QUIET) != 0) {
+            connection.inTime(limit);
+        }
     }
 
     private void requested() {
@@ -105,7 +138,7 @@ final class ServerCancel {
     }
 
     private void repeat() {
-        if (state.get() == (BEGUN | SENT) && connection.isUsable()) {
+        if (state.get() == (READY | LIMITED) && connection.isUsable()) {
             request();
         }
     }

@@ -1,7 +1,6 @@
 package io.r2lock;
 
 import java.util.Objects;
-import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
@@ -20,16 +19,13 @@ import reactor.core.publisher.Mono;
  */
 final class SessionAcquire extends Acquire {
 
-    static final long FIRST_BACKOFF_MILLIS = 10;
-    static final long LONGEST_BACKOFF_MILLIS = 250;
-
     private final SessionKeys keys;
     private final GatePass gates;
 
     private boolean replaced;
     private boolean repeated;
-    private long backoffMillis = FIRST_BACKOFF_MILLIS;
-    private volatile @Nullable Disposable backoff;
+    private final Backoff backoff = new Backoff();
+    private volatile @Nullable Disposable pause;
 
     /** The wait on the server; null while keys are tried. */
     private volatile @Nullable SessionWait wait;
@@ -181,13 +177,11 @@ final class SessionAcquire extends Acquire {
     }
 
     private boolean poll(int from) {
-        long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
-        backoffMillis = Math.min(2 * backoffMillis, LONGEST_BACKOFF_MILLIS);
         wait = null;
         if (!advance(from, PAUSING)) {
             return false;
         }
-        backoff = client.options().clock().schedule(() -> proceed(PAUSING), delay, TimeUnit.MILLISECONDS);
+        pause = client.options().clock().schedule(() -> proceed(PAUSING), backoff.nextMillis(), TimeUnit.MILLISECONDS);
         return true;
     }
 
@@ -257,7 +251,7 @@ final class SessionAcquire extends Acquire {
 
     @Override
     void stoppedEarly(Stop reason) {
-        Disposable timer = backoff;
+        Disposable timer = pause;
         if (timer != null) {
             timer.dispose();
         }

@@ -1,8 +1,8 @@
 package io.r2lock;
 
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -13,7 +13,8 @@ import reactor.core.scheduler.Scheduler;
  * One open {@link SessionConnection} with the locks that this process holds on it: {@code OPEN ──▶ ENDED}, and with it all its
  * locks are lost, and told so each on its own, because their holders' code may block.
  *
- * <p>{@link #locks} belongs to the connection's drain, by which all its listeners are called.
+ * <p>{@link #locks} changes in the connection's drain only, by which all its listeners are called. A loss is told without it: the
+ * event loop may be blocked by the work of one of the holds.
  */
 final class SessionBackend implements SessionLock.Place, SessionConnection.Listener, LockConnection.Holder, Watched {
 
@@ -34,7 +35,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     private final @Nullable Scheduler loop;
     private final Scheduler clock;
     private final Consumer<SessionBackend> whenEnded;
-    private final Map<LockKey, SessionLock> locks = new HashMap<>();
+    private final Map<LockKey, SessionLock> locks = new ConcurrentHashMap<>();
 
     /** As many as {@link #locks}, for other threads. */
     private volatile int held;
@@ -111,6 +112,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     public void lose(String why) {
         lostBecause = why;
         connection.close();
+        locks.values().forEach(lock -> lose(lock, why));
     }
 
     @Override

@@ -1,6 +1,5 @@
 package io.r2lock;
 
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -16,12 +15,6 @@ import org.jspecify.annotations.Nullable;
  * <p>Belongs to whoever may move the request's state on: one thread at a time, which hands over by that state.
  */
 final class SessionKeys {
-
-    /** Others, who cannot see that it rests, poll; and so the rest is a part of the time for which they were kept out. */
-    private static final int REST_PART = 8;
-
-    private static final long LONGEST_REST_NANOS =
-            Duration.ofMillis(SessionAcquire.LONGEST_BACKOFF_MILLIS).toNanos();
 
     private final DefaultAdvisoryLocks client;
     private final List<LockKey> keys;
@@ -120,11 +113,12 @@ final class SessionKeys {
                 continue;
             }
             SessionLock lock = (SessionLock) release.lock();
+            long began = release.pause() ? client.now() : 0;
             lock.release(why -> {
                 if (why != null) {
                     lost.set(why);
                 }
-                leave(waiter, release.pause() ? rest(lock, client.now()) : 0);
+                leave(waiter, release.pause() ? Rest.nanos(lock.since(), began, client.now()) : 0);
                 one(left, lost, done);
             });
         }
@@ -137,13 +131,8 @@ final class SessionKeys {
         }
     }
 
-    /** For how long this process leaves a lock alone that it has given back at its limit. */
-    static long rest(SessionLock lock, long now) {
-        return Math.min(LONGEST_REST_NANOS, (now - lock.since()) / REST_PART);
-    }
-
     private void leave(Waiter waiter, long later) {
-        if (later == 0) {
+        if (later <= 0) {
             client.gates().leave(waiter);
         } else {
             client.options().clock().schedule(() -> client.gates().leave(waiter), later, TimeUnit.NANOSECONDS);

@@ -29,7 +29,13 @@ final class SessionLock implements Waiter.Baton {
     final LockMode mode;
     private final Place place;
     private final long since;
-    private final Set<SessionHold> users = ConcurrentHashMap.newKeySet();
+
+    /** Of an exclusive lock: one at a time, and the one before has left. */
+    private final AtomicReference<@Nullable SessionHold> user = new AtomicReference<>();
+
+    /** Of a shared lock. */
+    private final Set<SessionHold> users;
+
     private final AtomicReference<@Nullable String> lost = new AtomicReference<>();
 
     /** {@code since}: when it was granted, in nanoseconds of the client's clock. */
@@ -38,6 +44,7 @@ final class SessionLock implements Waiter.Baton {
         this.mode = mode;
         this.place = place;
         this.since = since;
+        this.users = mode == LockMode.SHARED ? ConcurrentHashMap.newKeySet() : Set.of();
     }
 
     int pid() {
@@ -55,7 +62,11 @@ final class SessionLock implements Waiter.Baton {
 
     /** From now on the hold is told of a loss, which may be at once. */
     void usedBy(SessionHold hold) {
-        users.add(hold);
+        if (mode == LockMode.SHARED) {
+            users.add(hold);
+        } else {
+            user.set(hold);
+        }
         String why = lost.get();
         if (why != null) {
             hold.lose(why);
@@ -63,7 +74,11 @@ final class SessionLock implements Waiter.Baton {
     }
 
     void unusedBy(SessionHold hold) {
-        users.remove(hold);
+        if (mode == LockMode.SHARED) {
+            users.remove(hold);
+        } else {
+            user.compareAndSet(hold, null);
+        }
     }
 
     /** Nobody can take it over any more; {@link #tellLost} has to follow. The first reason stays. */
@@ -76,11 +91,21 @@ final class SessionLock implements Waiter.Baton {
         String why = lost.get();
         if (why != null) {
             users.forEach(hold -> hold.lose(why));
+            SessionHold alone = user.get();
+            if (alone != null) {
+                alone.lose(why);
+            }
         }
     }
 
-    /** Gives it back; {@code done} is told why it was lost, or null. */
+    /** Gives it back; {@code done} is told why it was lost, or null. Of a loss nobody waits to hear more. */
     void release(Consumer<@Nullable String> done) {
+        String known = lost.get();
+        if (known != null) {
+            place.unlock(this, (answer, error) -> {});
+            done.accept(known);
+            return;
+        }
         place.unlock(this, (answer, error) -> {
             String why = lost.get();
             if (why == null && answer == SessionCall.Answer.NOT_HELD) {

@@ -71,7 +71,7 @@ final class SessionTries {
     }
 
     private void read() {
-        for (int i = tries.length - 1; i >= 0; i--) {
+        for (int i = 0; i < tries.length; i++) {
             Try ended = tries[i];
             if (ended != null) {
                 read(i, ended);
@@ -82,16 +82,25 @@ final class SessionTries {
     private void read(int index, Try ended) {
         switch (ended.answer()) {
             case GRANTED -> keys.put(index, ended.lock());
-            case BUSY -> busyAt = index;
-            case CLAIMED -> {
-                if (mode == LockMode.EXCLUSIVE) {
-                    busyAt = index;
-                } else if (!keys.join(index)) {
-                    busyAt = index;
-                    claimed = true;
-                }
-            }
-            case FAILED, RELEASED, NOT_HELD -> failed = ended;
+            case BUSY -> busy(index);
+            case CLAIMED -> claimed(index);
+            case FAILED, RELEASED, NOT_HELD -> failed = failed == null ? ended : failed;
+        }
+    }
+
+    /** Shares what this process has, but not while an earlier key is to be waited for: later ones are not held then. */
+    private void claimed(int index) {
+        if (mode == LockMode.EXCLUSIVE || isBusy()) {
+            busy(index);
+        } else if (!keys.join(index)) {
+            busy(index);
+            claimed = true;
+        }
+    }
+
+    private void busy(int index) {
+        if (!isBusy()) {
+            busyAt = index;
         }
     }
 

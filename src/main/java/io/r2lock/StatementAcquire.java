@@ -46,7 +46,12 @@ abstract class StatementAcquire extends Acquire {
 
     /** Sends the lock's statement; {@code false} when a stop came first and nothing was sent. */
     final boolean lock(LockConnection on, String sql, boolean ask) {
-        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo);
+        return lock(on, sql, ask, null);
+    }
+
+    /** As {@link #lock}; {@code from}: behind the end of another transaction, on the connection that passes on. */
+    final boolean lock(LockConnection on, String sql, boolean ask, @Nullable HandOff from) {
+        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo, from != null);
         cancel = own;
         connection = on;
         if (ask) {
@@ -54,8 +59,17 @@ abstract class StatementAcquire extends Acquire {
             on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
         }
         if (!advance(BORROWING, LOCKING)) {
-            on.inTime();
+            if (ask) {
+                on.inTime();
+            }
             return false;
+        }
+        if (from != null) {
+            // before it is sent: once it is answered somebody else may have the connection already
+            from.take(() -> {
+                on.closeWhenLost();
+                own.free();
+            });
         }
         send(on, sql, ask, this::answered);
         own.sent();

@@ -1,7 +1,6 @@
 package io.r2lock;
 
 import java.util.Objects;
-import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
@@ -15,9 +14,6 @@ import reactor.core.Disposables;
  * two such chains could wait for each other there, unseen. On the server PostgreSQL sees them.
  */
 final class TransactionAcquire extends StatementAcquire implements Borrow.Taker {
-
-    private static final long FIRST_BACKOFF_MILLIS = 10;
-    private static final long LONGEST_BACKOFF_MILLIS = 250;
 
     /** How the lock's statement treats a busy key. */
     private enum Attempt {
@@ -35,8 +31,8 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     private final LockConnections connections;
     private boolean replaced;
     private Attempt attempt = Attempt.WAIT;
-    private long backoffMillis = FIRST_BACKOFF_MILLIS;
-    private final Disposable.Swap backoff = Disposables.swap();
+    private final Backoff backoff = new Backoff();
+    private final Disposable.Swap pause = Disposables.swap();
     private volatile @Nullable Borrow borrow;
     private @Nullable Lease lease;
 
@@ -67,6 +63,10 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     }
 
     private void passed() {
+        if (place().inherited instanceof HandOff from) {
+            inherit(from);
+            return;
+        }
         Borrow asked = new Borrow(connections, this);
         borrow = asked;
         if (advance(QUEUED, BORROWING)) {
@@ -86,11 +86,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     public void taken(Lease taken) {
         lease = taken;
         LockConnection on = taken.connection();
-        String unfit = on.facts().unfitFor(spec.keys());
-        if (unfit != null) {
-            taken.giveBack();
-            leaveGates();
-            fail(BORROWING, new IllegalArgumentException(unfit));
+        if (isUnfit(on, taken::giveBack)) {
             return;
         }
         attempt = chooseAttempt();
@@ -98,9 +94,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
             taken.settle();
         }
         boolean ask = attempt != Attempt.WAIT;
-        String sql = ask
-                ? LockSql.tryLock(spec.keys(), spec.mode(), on.isPooled())
-                : LockSql.lock(spec.keys(), spec.mode(), waited.limitMillis(), on.limits(), on.isPooled());
+        String sql = ask ? LockSql.tryLock(spec.keys(), spec.mode(), on.isPooled()) : waitingLock(on);
         if (!ask) {
             // a wait has no deadline of its own: only the heartbeat can tell that nobody is there to answer
             on.closeWhenLost();
@@ -109,6 +103,36 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
             attemptEnded();
             taken.giveBack();
         }
+    }
+
+    /** The connection of the one before at the gate, with its permit to wait on the server. */
+    private void inherit(HandOff from) {
+        if (!advance(QUEUED, BORROWING)) {
+            from.refuse();
+            return;
+        }
+        lease = from.lease();
+        LockConnection on = from.lease().connection();
+        // a wait on the server, for which a permit came along
+        attempt = Attempt.WAIT;
+        if (!isUnfit(on, from::refuse) && !lock(on, waitingLock(on), false, from)) {
+            from.refuse();
+        }
+    }
+
+    private boolean isUnfit(LockConnection on, Runnable giveBack) {
+        String unfit = on.facts().unfitFor(spec.keys());
+        if (unfit == null) {
+            return false;
+        }
+        giveBack.run();
+        leaveGates();
+        fail(BORROWING, new IllegalArgumentException(unfit));
+        return true;
+    }
+
+    private String waitingLock(LockConnection on) {
+        return LockSql.lock(spec.keys(), spec.mode(), waited.limitMillis(), on.limits(), on.isPooled());
     }
 
     private Attempt chooseAttempt() {
@@ -228,13 +252,11 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     }
 
     private void poll() {
-        long delay = backoffMillis / 2 + ThreadLocalRandom.current().nextLong(backoffMillis);
-        backoffMillis = Math.min(2 * backoffMillis, LONGEST_BACKOFF_MILLIS);
         if (!advance(UNDOING, PAUSING)) {
             stoppedMeanwhile();
             return;
         }
-        backoff.update(client.options().clock().schedule(this::pollAgain, delay, TimeUnit.MILLISECONDS));
+        pause.update(client.options().clock().schedule(this::pollAgain, backoff.nextMillis(), TimeUnit.MILLISECONDS));
     }
 
     private void pollAgain() {
@@ -252,7 +274,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
 
     @Override
     void withdraw() {
-        backoff.dispose();
+        pause.dispose();
         Borrow asked = borrow;
         if (asked != null) {
             asked.cancel();
@@ -285,6 +307,11 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     /** Also called by the hold when it has ended. */
     void leaveGates() {
         gates.leave();
+    }
+
+    /** At the gate of the first key. */
+    Waiter place() {
+        return gates.waiter(0);
     }
 
     private Lease lease() {

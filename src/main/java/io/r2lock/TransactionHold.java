@@ -8,6 +8,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -20,7 +21,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Whoever moves it away from {@code HELD} ends it, in this order: what runs inside it is ended; the connection's lane is
  * entered alone, so that nothing of it is on the wire any more; COMMIT or ROLLBACK; the connection goes back to the pool; the
- * gates pass on; the outcome is told. A connection that is not surely clean is closed instead.
+ * gates pass on; the outcome is told. A connection that is not surely clean is closed instead. Where the next waiter of this
+ * process can use the connection, both pass on to it as soon as COMMIT or ROLLBACK is sent ({@link HandOff}).
  *
  * <p>A loss is an end by {@code ROLLING_BACK} without a word to the server: the connection is closed first, because the server
  * may not answer, and the work is cancelled before the gates pass on. In {@code COMMITTING} a loss that is told comes too late: the COMMIT's own result wins.
@@ -40,6 +42,9 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
     private final HeldConnection view;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
     private volatile boolean lockGone;
+
+    /** Whether lease and place were passed on; null where the end was not sent. */
+    private volatile @Nullable HandOff handOff;
 
     /** What nested requests took: it stays locked until this transaction ends, whenever their own holds do. */
     private final Set<LockKey> nestedKeys = ConcurrentHashMap.newKeySet();
@@ -159,10 +164,23 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
                 finishLost("a statement of the work itself ended the lock's transaction, and with it the lock");
             });
         } else {
-            connection.commit(
+            sendAndPassOn(cleaned -> connection.commit(
                     () -> LockSql.mustBeHeld(spec.keys(), spec.mode()),
                     (error, yes) -> lockGone = error != null && SqlStates.isLockGone(SqlStates.of(error)),
-                    (error, yes) -> committed(error));
+                    (error, yes) -> committed(error),
+                    cleaned));
+        }
+    }
+
+    /** It is decided before the end is sent, whose answer may come at once, and told behind it. */
+    private void sendAndPassOn(Consumer<Runnable> end) {
+        HandOff next = new HandOff(client, own.place(), lease, since());
+        Waiter heir = next.pass(spec);
+        handOff = next;
+        try {
+            end.accept(next::answered);
+        } finally {
+            KeyGates.tell(heir);
         }
     }
 
@@ -202,17 +220,27 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
             finish(null);
             return;
         }
-        connection.rollback((error, yes) -> {
-            if (error != null) {
-                connection.close();
-            }
-            finish(error);
-        });
+        sendAndPassOn(cleaned -> connection.rollback(
+                (error, yes) -> {
+                    if (error != null) {
+                        connection.close();
+                    }
+                    finish(error);
+                },
+                cleaned));
     }
 
     private void finish(@Nullable Throwable error) {
-        lease.giveBack();
-        own.leaveGates();
+        HandOff next = handOff;
+        if (next == null) {
+            lease.giveBack();
+            own.leaveGates();
+        } else if (next.isPassed()) {
+            next.answered();
+        } else {
+            lease.giveBack();
+            next.leave(own::leaveGates);
+        }
         for (GatePass places = nestedPlaces.poll(); places != null; places = nestedPlaces.poll()) {
             places.leave();
         }

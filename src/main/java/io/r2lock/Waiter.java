@@ -38,7 +38,9 @@ final class Waiter {
     /** From whom a waiter can take over what it would ask the server for. */
     enum Heir {
         NOBODY,
-        SESSION
+        SESSION,
+        /** By {@link KeyGate#handOver}, which gives it the place and what belongs to that. */
+        TRANSACTION
     }
 
     final Object key;
@@ -62,6 +64,13 @@ final class Waiter {
     @Nullable
     Baton baton;
 
+    /** What {@link KeyGate#handOver} gave it: set once, before its turn is told, and kept whatever comes then. */
+    @Nullable
+    Baton inherited;
+
+    /** {@link KeyGate#handOver} found that the next one could have had its place, but for the limit. */
+    boolean rests;
+
     /** It is giving back for all: the gate is closed until it leaves. */
     boolean closes;
 
@@ -79,8 +88,14 @@ final class Waiter {
         this.turn = turn;
     }
 
-    /** For a key that the server is waited for once the gate is passed. */
+    /** For a key that the server is waited for once the gate is passed; an exclusive one may take over a place there. */
     static Waiter forServer(LockKey key, LockMode mode, Turn turn) {
+        boolean exclusive = mode == LockMode.EXCLUSIVE;
+        return new Waiter(key, mode, exclusive ? Heir.TRANSACTION : Heir.NOBODY, !exclusive, turn);
+    }
+
+    /** As {@link #forServer}, for one that asks the server again and again. */
+    static Waiter forPolling(LockKey key, LockMode mode, Turn turn) {
         return new Waiter(key, mode, Heir.NOBODY, mode == LockMode.SHARED, turn);
     }
 

@@ -126,6 +126,15 @@ class BadInputTest {
             refused(() -> builder().maxConnections(bad), "maxConnections must be from 1 to 10000", "was " + bad);
         }
         refused(() -> builder().maxWaiters(0), "maxWaiters must be", "was 0");
+        for (int bad : new int[] {0, -1, 1_001, Integer.MIN_VALUE}) {
+            refused(() -> builder().sessionConnections(bad), "sessionConnections must be from 1 to 1000", "was " + bad);
+        }
+        for (int bad : new int[] {0, -1, 10_001, Integer.MIN_VALUE}) {
+            refused(() -> builder().waitingConnections(bad), "waitingConnections must be from 1", "was " + bad);
+        }
+        for (int bad : new int[] {0, -1, Integer.MIN_VALUE}) {
+            refused(() -> builder().handOffLimit(bad), "handOffLimit must be", "was " + bad);
+        }
     }
 
     @Test

@@ -2,6 +2,7 @@ package io.r2lock;
 
 import io.r2dbc.spi.Connection;
 import io.r2dbc.spi.ConnectionFactory;
+import java.time.Duration;
 import reactor.core.publisher.Mono;
 
 /** The examples of README and Javadoc, each a region; {@link ExamplesIT} holds them against the texts. */
@@ -32,6 +33,16 @@ final class Examples {
         Mono<Receipt> receipt = locks.withAdvisoryLock(LockKey.named("order", orderId), chargeOnce(orderId));
         // endregion
         return receipt.flatMap(done -> locks.close().thenReturn(done));
+    }
+
+    static Mono<Void> inSession(AdvisoryLocks locks, String tenant, Mono<Void> rebuild) {
+        // region session
+        Mono<Void> rebuilt = locks.exclusive(LockKey.named("index", tenant))
+                .inSession()
+                .waitAtMost(Duration.ofSeconds(30))
+                .guard(rebuild);
+        // endregion
+        return rebuilt;
     }
 
     static Mono<Void> acquired(AdvisoryLocks locks, LockKey account) {

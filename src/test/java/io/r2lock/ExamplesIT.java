@@ -13,6 +13,7 @@ import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import reactor.core.publisher.Mono;
 
 /** What README and Javadoc show is code that was compiled, and ran. */
 class ExamplesIT {
@@ -32,6 +33,7 @@ class ExamplesIT {
         assertThat(examples.guarded("42").block(Duration.ofSeconds(10))).isEqualTo(new Examples.Receipt("42"));
         AdvisoryLocks locks = AdvisoryLocks.create(server.connectionFactory());
         Examples.acquired(locks, LockKey.named("account", "7")).block(Duration.ofSeconds(10));
+        Examples.inSession(locks, "7", Mono.empty()).block(Duration.ofSeconds(10));
         locks.close().block(Duration.ofSeconds(10));
     }
 

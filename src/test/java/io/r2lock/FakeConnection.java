@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2dbc.postgresql.api.Notification;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.postgresql.api.PostgresqlResult;
 import io.r2dbc.postgresql.api.PostgresqlStatement;
@@ -19,17 +20,45 @@ import reactor.core.scheduler.Schedulers;
 /** Lock connections without a server: the test answers, when and on which thread it likes. */
 final class FakeConnection {
 
+    private static final ConnectionFacts FACTS =
+            new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
+
+    /** What the other end does. */
+    interface Server {
+
+        /** {@code true} or {@code false} is its one row, empty is none. */
+        Mono<Boolean> message(String sql);
+
+        /** Ends when it has been delivered. */
+        Mono<Void> cancelRequest();
+
+        default Mono<Void> commit() {
+            return Mono.empty();
+        }
+
+        /** Ends when the connection does. */
+        default Flux<Notification> notifications() {
+            return Flux.never();
+        }
+
+        default Mono<Void> close() {
+            return Mono.empty();
+        }
+    }
+
     private final Scheduler clock;
-    private final Function<String, Mono<Boolean>> answer;
-    private final Supplier<Mono<Void>> cancelRequest;
+    private final Server server;
 
     /** As a server would say it; wrong after a message that fails, which no test here looks at. */
     private volatile boolean inTransaction;
 
-    private FakeConnection(Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelled) {
+    private FakeConnection(Scheduler clock, Server server) {
         this.clock = clock;
-        this.answer = answer;
-        this.cancelRequest = cancelled;
+        this.server = server;
+    }
+
+    static LockConnection open(Scheduler clock, Server server) {
+        return new FakeConnection(clock, server).connection();
     }
 
     /**
@@ -39,7 +68,17 @@ final class FakeConnection {
      */
     static LockConnection open(
             Scheduler clock, Function<String, Mono<Boolean>> answer, Supplier<Mono<Void>> cancelRequest) {
-        return new FakeConnection(clock, answer, cancelRequest).connection();
+        return open(clock, new Server() {
+            @Override
+            public Mono<Boolean> message(String sql) {
+                return answer.apply(sql);
+            }
+
+            @Override
+            public Mono<Void> cancelRequest() {
+                return cancelRequest.get();
+            }
+        });
     }
 
     /** One that grants everything at once. */
@@ -59,6 +98,12 @@ final class FakeConnection {
 
     /** Lock connections only: heartbeats find no server, and nothing lasts so long here that it matters. */
     static ConnectionSource source(IntFunction<Mono<LockConnection>> opener) {
+        return source(opener, () -> Mono.error(new IllegalStateException("no server")));
+    }
+
+    /** Lock connections, and wires for session scope. */
+    static ConnectionSource source(
+            IntFunction<Mono<LockConnection>> opener, Supplier<Mono<PostgresqlConnection>> sessions) {
         return new ConnectionSource() {
             @Override
             public Mono<LockConnection> open(int generation) {
@@ -67,7 +112,7 @@ final class FakeConnection {
 
             @Override
             public Mono<SessionWire> openForSession() {
-                return Mono.error(new IllegalStateException("no server"));
+                return sessions.get().map(wire -> new SessionWire(wire, FACTS));
             }
 
             @Override
@@ -93,6 +138,10 @@ final class FakeConnection {
     }
 
     static ClientOptions options(Scheduler clock, int maxConnections) {
+        return options(clock, clock, maxConnections);
+    }
+
+    static ClientOptions options(Scheduler clock, Scheduler heartbeatClock, int maxConnections) {
         return new ClientOptions(
                 clock,
                 maxConnections,
@@ -107,7 +156,7 @@ final class FakeConnection {
                 new ConnectionSettings("test", Map.of()),
                 Duration.ofSeconds(2),
                 Duration.ofSeconds(3),
-                clock,
+                heartbeatClock,
                 new Warnings(clock),
                 null,
                 new LockListener() {});
@@ -116,23 +165,25 @@ final class FakeConnection {
     private LockConnection connection() {
         PostgresqlConnection wire =
                 proxy(PostgresqlConnection.class, (self, method, arguments) -> switch (method.getName()) {
-                    case "getNotifications" -> Flux.never();
+                    case "getNotifications" -> server.notifications();
                     case "createStatement" -> statement((String) arguments[0]);
-                    case "cancelRequest" -> cancelRequest.get();
-                    case "close" -> Mono.empty();
-                    case "commitTransaction" -> Mono.fromRunnable(() -> inTransaction = false);
+                    case "cancelRequest" -> server.cancelRequest();
+                    case "close" -> server.close();
+                    case "commitTransaction" ->
+                        server.commit()
+                                .doOnSuccess(done -> inTransaction = false)
+                                .doOnError(error -> inTransaction &= SqlStates.isConnectionGone(SqlStates.of(error)));
                     case "isAutoCommit" -> !inTransaction;
                     default -> throw new UnsupportedOperationException(method.toString());
                 });
-        ConnectionFacts facts = new ConnectionFacts(1, 0, "UTF8", new ConnectionFacts.Limits("0", "0"), false);
-        return new LockConnection(wire, facts, () -> "clean", new Warnings(clock), 0);
+        return new LockConnection(wire, FACTS, () -> "clean", new Warnings(clock), 0);
     }
 
     private PostgresqlStatement statement(String sql) {
         return proxy(PostgresqlStatement.class, (self, method, arguments) -> switch (method.getName()) {
             case "fetchSize" -> self;
             case "execute" ->
-                Flux.defer(() -> answer.apply(sql).doOnTerminate(() -> answered(sql)))
+                Flux.defer(() -> server.message(sql).doOnTerminate(() -> answered(sql)))
                         .map(FakeConnection::result);
             default -> throw new UnsupportedOperationException(method.toString());
         });

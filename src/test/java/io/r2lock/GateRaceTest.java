@@ -17,7 +17,7 @@ class GateRaceTest {
     private static final int EXCLUSIVE = 1 << 16;
     private static final LockKey KEY = LockKey.of(1);
 
-    private final KeyGates gates = new KeyGates();
+    private final KeyGates gates = new KeyGates(Integer.MAX_VALUE);
 
     /** Who is inside by the tests' own count: shared ones singly, exclusive ones in the upper half. */
     private final AtomicInteger inside = new AtomicInteger();
@@ -192,6 +192,65 @@ class GateRaceTest {
             List.of(one, other).forEach(Caller::leave);
             assertEmpty();
         }
+    }
+
+    /** Gives its place to the next one, or leaves. */
+    private void handOver(Caller from) {
+        if (from.counted.getAndSet(-1) == from.weight) {
+            inside.addAndGet(-from.weight);
+        }
+        Waiter heir = gates.handOver(from.waiter, () -> true);
+        if (heir == null) {
+            gates.leave(from.waiter);
+        }
+        KeyGates.tell(heir);
+    }
+
+    @Test
+    void handOverRacesCancelOfTheHeir_theTurnIsPassedOn() {
+        for (int round = 0; round < ROUNDS; round++) {
+            Caller holder = new Caller(LockMode.EXCLUSIVE).enter();
+            Caller cancelled = new Caller(LockMode.EXCLUSIVE).enter();
+            Caller next = new Caller(LockMode.EXCLUSIVE).enter();
+            race(round, () -> handOver(holder), cancelled::leave);
+            assertThat(next.turns).as("the turn passes a waiter that left").hasValue(1);
+            assertThat(cancelled.turns.get()).isLessThanOrEqualTo(1);
+            next.leave();
+            assertEmpty();
+        }
+    }
+
+    @Test
+    void handOver_goesToAnExclusiveHeirOnly_andSoOftenAsTheLimitAllows() {
+        KeyGates limited = new KeyGates(2);
+        List<Waiter> waiters = new ArrayList<>();
+        for (int i = 0; i < 5; i++) {
+            LockMode mode = i == 4 ? LockMode.SHARED : LockMode.EXCLUSIVE;
+            waiters.add(Waiter.forServer(KEY, mode, turn -> {}));
+            assertThat(limited.enter(waiters.get(i))).isEqualTo(i == 0);
+        }
+        assertThat(limited.handOver(waiters.get(1), () -> true))
+                .as("not inside")
+                .isNull();
+        assertThat(limited.handOver(waiters.get(0), () -> true)).isSameAs(waiters.get(1));
+        assertThat(limited.handOver(waiters.get(0), () -> true)).as("gone").isNull();
+        assertThat(limited.handOver(waiters.get(1), () -> true)).isSameAs(waiters.get(2));
+        assertThat(limited.handOver(waiters.get(2), () -> true)).as("the limit").isNull();
+        assertThat(waiters).extracting(waiter -> waiter.rests).containsExactly(false, false, true, false, false);
+        limited.leave(waiters.get(2));
+        assertThat(waiters.get(3).place).isEqualTo(Waiter.Place.INSIDE);
+        assertThat(limited.handOver(waiters.get(3), () -> true))
+                .as("a shared one")
+                .isNull();
+        limited.leave(waiters.get(3));
+        Waiter writer = Waiter.forServer(KEY, LockMode.EXCLUSIVE, turn -> {});
+        assertThat(limited.enter(writer)).isFalse();
+        assertThat(limited.handOver(waiters.get(4), () -> true))
+                .as("of a shared one")
+                .isNull();
+        limited.leave(waiters.get(4));
+        limited.leave(writer);
+        assertThat(limited.size()).isZero();
     }
 
     @Test

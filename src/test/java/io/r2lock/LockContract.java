@@ -7,45 +7,25 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.List;
-import java.util.Queue;
-import java.util.concurrent.ConcurrentLinkedQueue;
-import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.Function;
 import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.extension.RegisterExtension;
 import org.reactivestreams.Publisher;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.test.StepVerifier;
 
 /**
- * What guarded work may rely on: when it is committed, when it is rolled back, and what its caller sees when.
+ * What guarded work may rely on in transaction scope: when it is committed, when it is rolled back, and what its caller sees when.
  *
  * <p>The table's COMMIT takes 100 ms, so that "before" and "after" COMMIT can be told apart.
  */
-abstract class LockContract {
-
-    private static final LockKey KEY = LockKey.named("contract", "row");
-
-    private final TestServer server;
-
-    @RegisterExtension
-    @Order(2)
-    final NoResidue residue;
-
-    @RegisterExtension
-    @Order(1)
-    final TestClients clients;
+abstract class LockContract extends GuardContract {
 
     private DefaultAdvisoryLocks locks;
 
     @SuppressWarnings("NullAway.Init")
     LockContract(TestServer server) {
-        this.server = server;
-        residue = NoResidue.on(server);
-        clients = new TestClients(residue);
+        super(server, LockRequest::inTransaction);
     }
 
     @BeforeEach
@@ -110,21 +90,6 @@ abstract class LockContract {
     }
 
     @Test
-    void guardOfFlux_emitsBeforeCommit() {
-        AtomicInteger holders = new AtomicInteger();
-        Flux<Integer> work = Flux.just(1, 2);
-
-        StepVerifier.create(locks.exclusive(KEY).guard(work), 1)
-                .expectNext(1)
-                .then(() -> holders.set(
-                        (int) server.count("select count(*) from pg_locks where locktype = 'advisory' and granted")))
-                .thenRequest(1)
-                .expectNext(2)
-                .verifyComplete();
-        assertThat(holders).hasValue(1);
-    }
-
-    @Test
     void mono_next_andTakeOne_ofAFlux_rollBack() {
         Flux<Integer> call =
                 locks.exclusive(KEY).guardMany(hold -> Flux.just(1, 2).concatMap(id -> insert(hold, id), 0));
@@ -147,22 +112,6 @@ abstract class LockContract {
                 .verifyComplete();
         assertThat(rows()).isEqualTo(2);
         StepVerifier.create(locks.withAdvisoryLock(KEY, Mono.empty())).verifyComplete();
-    }
-
-    @Test
-    void backpressure_passesThroughAFlux() {
-        Queue<Long> requested = new ConcurrentLinkedQueue<>();
-        Flux<Integer> work = Flux.range(1, 1_000).doOnRequest(requested::add);
-
-        StepVerifier.create(locks.withAdvisoryLock(KEY, (Publisher<Integer>) work), 0)
-                .thenRequest(3)
-                .expectNext(1, 2, 3)
-                .thenRequest(2)
-                .expectNext(4, 5)
-                .then(() ->
-                        assertThat(requested.stream().mapToLong(n -> n).sum()).isEqualTo(5))
-                .thenCancel()
-                .verify(PATIENCE);
     }
 
     @Test
@@ -213,31 +162,7 @@ abstract class LockContract {
     }
 
     @Test
-    void functionThatThrowsOrReturnsNull_rollsBack() {
-        IllegalStateException thrown = new IllegalStateException("thrown");
-        Function<HeldLock, Mono<Integer>> throwing = hold -> {
-            throw thrown;
-        };
-        assertThatThrownBy(() -> locks.exclusive(KEY).guard(throwing).block(PATIENCE))
-                .isSameAs(thrown);
-        assertThatThrownBy(
-                        () -> locks.exclusive(KEY).guard(LockContract::broken).block(PATIENCE))
-                .isInstanceOf(NullPointerException.class)
-                .hasMessageContaining("returned null");
-        assertThatThrownBy(() ->
-                        locks.exclusive(KEY).guardMany(LockContract::broken).blockLast(PATIENCE))
-                .isInstanceOf(NullPointerException.class)
-                .hasMessageContaining("returned null");
-        assertThat(locks.withAdvisoryLock(KEY, Mono.just(1)).block(PATIENCE)).isEqualTo(1);
-    }
-
-    @SuppressWarnings("NullAway") // what a user's function should not do
-    private static Mono<Integer> broken(HeldLock hold) {
-        return null;
-    }
-
-    @Test
-    void everySubscription_locksAnew() {
+    void everySubscription_beginsAnew() {
         Mono<Integer> call = locks.exclusive(KEY).guard((HeldLock hold) -> insert(hold, 1));
         assertThat(rows()).isZero();
 

@@ -43,6 +43,10 @@ final class NestingClients implements AfterEachCallback {
         residue.zero("pool acquired", () -> sum(one -> one.connections().acquired()));
         residue.zero("pool pending", () -> sum(one -> one.connections().pending()));
         residue.zero("gates", () -> sum(one -> one.gates().size()));
+        residue.zero("session locks", () -> sum(one -> one.sessions().held()));
+        residue.zero(
+                "waiting connections in use",
+                () -> sum(one -> one.sessions().waiting().acquired()));
         return client;
     }
 

@@ -16,6 +16,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 
 /**
@@ -104,6 +105,19 @@ class RoundTripIT {
         assertRoundTrips(2, locks.shared(A).guard(work));
         assertRoundTrips(2, locks.tryWithAdvisoryLock(A, work));
         assertRoundTrips(2, locks.exclusive(A).acquire().flatMap(HeldLock::release));
+    }
+
+    /** One for the first lock, and one for each COMMIT, with which the next lock travels. */
+    @Test
+    void waitersOfOneKey_areOneEach_andOneForAll() {
+        DefaultAdvisoryLocks locks = client("postgres");
+        int waiters = 8;
+        Mono<Long> chain = Flux.range(0, waiters)
+                .flatMap(i -> locks.withAdvisoryLock(A, Mono.just(i)), waiters)
+                .count();
+        assertThat(chain.block(PATIENCE)).isEqualTo(waiters);
+        double seen = best(8, (waiters + 1.1) * roundTrip, chain) / roundTrip;
+        assertThat(seen).isBetween(waiters + 0.9, waiters + 1.4);
     }
 
     @Test

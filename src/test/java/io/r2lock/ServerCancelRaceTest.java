@@ -34,6 +34,10 @@ class ServerCancelRaceTest {
         private final ServerCancel cancel;
 
         Round(boolean requestsTakeTime) {
+            this(requestsTakeTime, false);
+        }
+
+        Round(boolean requestsTakeTime, boolean behind) {
             requests.set(0);
             LockConnection connection = FakeConnection.open(
                     clock,
@@ -44,7 +48,7 @@ class ServerCancelRaceTest {
                         Mono<Void> ends = requestsTakeTime ? requestEnds.asMono() : Mono.empty();
                         return ends.doOnTerminate(underWay::decrementAndGet);
                     }));
-            cancel = new ServerCancel(connection, clock, this::becomeQuiet);
+            cancel = new ServerCancel(connection, clock, this::becomeQuiet, behind);
         }
 
         private void becomeQuiet() {
@@ -91,6 +95,44 @@ class ServerCancelRaceTest {
             Round round = new Round(false);
             round.cancel.sent();
             race(i, round.cancel::begin, round.cancel::answered);
+            round.assertQuietOnceAndForGood();
+        }
+    }
+
+    @Test
+    void beginRacesFree_aRequestGoesOut() {
+        for (int i = 0; i < ROUNDS; i++) {
+            Round round = new Round(false, true);
+            round.cancel.sent();
+            race(i, round.cancel::begin, round.cancel::free);
+            assertThat(requests).hasValue(1);
+            round.cancel.answered();
+            round.assertQuietOnceAndForGood();
+        }
+    }
+
+    @Test
+    void begunBehindAnother_nothingGoesOut_beforeItIsFree() {
+        Round round = new Round(false, true);
+        round.cancel.begin();
+        round.cancel.sent();
+        round.repeats();
+        assertThat(requests).hasValue(0);
+        round.cancel.free();
+        assertThat(requests).hasValue(1);
+        round.repeats();
+        assertThat(requests).as("repeated until it is answered").hasValue(2);
+        round.cancel.answered();
+        round.assertQuietOnceAndForGood();
+    }
+
+    @Test
+    void freeRacesAnswered_afterBegin() {
+        for (int i = 0; i < ROUNDS; i++) {
+            Round round = new Round(false, true);
+            round.cancel.sent();
+            round.cancel.begin();
+            race(i, round.cancel::free, round.cancel::answered);
             round.assertQuietOnceAndForGood();
         }
     }

@@ -48,7 +48,12 @@ final class StormCall implements CoreSubscriber<Object> {
 
     /** Cancels within the next 2 ms, if it has not ended by then. */
     void cancelSoon() {
-        long micros = ThreadLocalRandom.current().nextLong(LATEST_MICROS + 1);
+        cancelWithin(LATEST_MICROS);
+    }
+
+    /** As {@link #cancelSoon}, in another time. */
+    void cancelWithin(long latestMicros) {
+        long micros = ThreadLocalRandom.current().nextLong(latestMicros + 1);
         canceller.schedule(this::cancel, micros, TimeUnit.MICROSECONDS);
     }
 

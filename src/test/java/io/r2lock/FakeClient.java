@@ -1,0 +1,112 @@
+package io.r2lock;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.time.Duration;
+import java.util.Objects;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.BooleanSupplier;
+import java.util.function.IntFunction;
+import reactor.core.publisher.Mono;
+import reactor.test.scheduler.VirtualTimeScheduler;
+
+/** A client of session scope over {@link FakeSession}s, in a time that stands still unless the test moves it. */
+final class FakeClient {
+
+    static final LockKey KEY = LockKey.of(1);
+    private static final Duration PATIENCE = Duration.ofSeconds(20);
+
+    final VirtualTimeScheduler clock = VirtualTimeScheduler.create();
+
+    private final VirtualTimeScheduler noHeartbeat = VirtualTimeScheduler.create();
+
+    /** The sessions that were opened, oldest first. */
+    final Queue<FakeSession> sessions = new ConcurrentLinkedQueue<>();
+
+    final DefaultAdvisoryLocks locks;
+
+    /** Whether sessions that are opened from now on answer at once. */
+    volatile boolean answersAtOnce = true;
+
+    FakeClient() {
+        this(generation -> Mono.error(new IllegalStateException("no server")));
+    }
+
+    /** {@code waiting} opens the connections that are waited on. */
+    FakeClient(IntFunction<Mono<LockConnection>> waiting) {
+        locks = new DefaultAdvisoryLocks(
+                FakeConnection.source(
+                        waiting,
+                        () -> Mono.fromSupplier(() -> {
+                            FakeSession session = new FakeSession();
+                            if (answersAtOnce) {
+                                session.answersAtOnce();
+                            }
+                            sessions.add(session);
+                            return session.wire();
+                        })),
+                FakeConnection.options(clock, noHeartbeat, 2));
+    }
+
+    SessionSlot slot() {
+        return locks.sessions().slot(KEY);
+    }
+
+    /** The only session that is open; opens it if there is none. */
+    FakeSession open() {
+        slot().opened().block(PATIENCE);
+        return newest();
+    }
+
+    FakeSession newest() {
+        return sessions.stream().reduce((older, newer) -> newer).orElseThrow();
+    }
+
+    FakeCaller acquire() {
+        return acquire(locks.exclusive(KEY));
+    }
+
+    FakeCaller acquire(LockRequest request) {
+        FakeCaller caller = new FakeCaller();
+        request.inSession().acquire().subscribe(caller);
+        return caller;
+    }
+
+    /** As {@link Await}, for what takes microseconds, thousands of times. */
+    static void until(String awaited, BooleanSupplier condition) {
+        long deadline = System.nanoTime() + PATIENCE.toNanos();
+        while (!condition.getAsBoolean()) {
+            if (System.nanoTime() - deadline > 0) {
+                throw new AssertionError("not within " + PATIENCE + ": " + awaited);
+            }
+            Thread.onSpinWait();
+            Thread.yield();
+        }
+    }
+
+    /** Nothing is held or waited for, neither here nor on the newest server; forgets what came before. */
+    void assertRest() {
+        until("rest", () -> locks.live() == 0 && locks.gates().size() == 0);
+        assertThat(locks.waiting()).isZero();
+        assertThat(locks.sessions().held()).isZero();
+        assertThat(locks.sessions().waiting().acquired()).isZero();
+        FakeSession last = newest();
+        if (last.closes.get() == 0) {
+            assertThat(last.held()).isEmpty();
+        }
+        last.messages.clear();
+        sessions.removeIf(session -> session != last);
+    }
+
+    void close() {
+        Objects.requireNonNull(locks.close().then(Mono.just(true)).block(PATIENCE));
+        clock.dispose();
+        noHeartbeat.dispose();
+    }
+
+    /** Lets the grace of {@code close()} go by. */
+    void graceIsOver() {
+        clock.advanceTimeBy(Duration.ofSeconds(2));
+    }
+}

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestSessionContractIT extends SessionContract {
+
+    OldestSessionContractIT() {
+        super(TestServer.oldest());
+    }
+}

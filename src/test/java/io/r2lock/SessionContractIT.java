@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class SessionContractIT extends SessionContract {
+
+    SessionContractIT() {
+        super(TestServer.newest());
+    }
+}
