@@ -177,10 +177,12 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
             return null;
         }
         Hold innermost = context.getOrDefault(this, null);
-        if (innermost == null) {
-            return Acquire.fresh(this, spec, null, receiver);
-        }
-        HoldChain chain = new HoldChain(innermost);
+        return innermost == null
+                ? Acquire.fresh(this, spec, null, receiver)
+                : inside(new HoldChain(innermost), spec, receiver);
+    }
+
+    private @Nullable Acquire inside(HoldChain chain, LockSpec spec, Acquire.Receiver receiver) {
         Hold surrounding = chain.innermost();
         long owned = spec.requireNew()
                 ? 0

@@ -16,7 +16,7 @@ import org.jspecify.annotations.Nullable;
  * <p>Every field that changes belongs to the gate and is read and written only inside {@link PermitGates}' change of that gate;
  * {@link #lock} is there to be read once the caller was told that it is served. {@code GONE} is final.
  */
-final class PermitCaller {
+class PermitCaller {
 
     enum Place {
         NEW,
@@ -56,6 +56,11 @@ final class PermitCaller {
 
     final Told told;
 
+    /** How it is told: its turn among those of the {@link KeyGates}. */
+    private final Waiter turn;
+
+    private volatile Runnable telling = () -> {};
+
     Place place = Place.NEW;
 
     /** Was told that it is at the server. */
@@ -84,5 +89,13 @@ final class PermitCaller {
         this.waits = !spec.noWait();
         this.nested = nested;
         this.told = told;
+        this.turn = Waiter.forTurn(key, LockMode.EXCLUSIVE, come -> telling.run());
+    }
+
+    /** After the change of the gate; {@code granted} is what it is served with, if that is what it is told. */
+    void tell(Runnable what, @Nullable SessionLock granted) {
+        telling = what;
+        turn.baton = granted;
+        KeyGates.tell(turn);
     }
 }

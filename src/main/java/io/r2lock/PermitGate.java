@@ -126,7 +126,6 @@ final class PermitGate {
             return;
         }
         flying--;
-        pause.shorten();
         serve(next, slot, lock, 0);
         settle();
     }
@@ -238,7 +237,7 @@ final class PermitGate {
         caller.slot = slot;
         caller.lock = lock;
         caller.handOffs = handOffs;
-        steps.tells.add(() -> caller.told.served(lock));
+        steps.tells.add(() -> caller.tell(() -> caller.told.served(lock), lock));
     }
 
     private void fail(PermitCaller caller, @Nullable Throwable error) {
@@ -248,7 +247,7 @@ final class PermitGate {
 
     private void end(PermitCaller caller, Runnable tell) {
         caller.place = PermitCaller.Place.GONE;
-        steps.tells.add(tell);
+        steps.tells.add(() -> caller.tell(tell, null));
     }
 
     /** After every change: whoever has stopped is told if no try is left for it, and the others' round goes on. */

@@ -1,15 +1,12 @@
 package io.r2lock;
 
-import java.util.ArrayDeque;
 import java.util.Objects;
-import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
-import reactor.core.publisher.Operators;
 import reactor.core.scheduler.Scheduler;
-import reactor.util.context.Context;
+import reactor.core.scheduler.Schedulers;
 
 /**
  * The permits of all keys for which somebody of this process has one, or waits.
@@ -28,9 +25,6 @@ final class PermitGates implements PermitGate.Outside {
         /** Opens the key's connection; told once, with the error if it failed. */
         void open(LockKey key, Consumer<@Nullable Throwable> told);
     }
-
-    /** What this thread is about to do; set while it does some. Holds nothing beyond that. */
-    private static final ThreadLocal<@Nullable Queue<Runnable>> DOING = new ThreadLocal<>();
 
     private final ConcurrentHashMap<LockKey, PermitGate> gates = new ConcurrentHashMap<>();
     private final Server server;
@@ -147,32 +141,20 @@ final class PermitGates implements PermitGate.Outside {
         }
     }
 
-    /** What is told may run work that ends at once, which brings the next steps: one after the other, not one inside the other. */
+    /**
+     * The caller whose end has brought the others their turns hears of it before them; but not where it may block, and those turns with
+     * it.
+     */
     private static void doAll(PermitGate.Steps steps, Runnable between) {
-        Queue<Runnable> outer = DOING.get();
-        Queue<Runnable> queue = outer == null ? new ArrayDeque<>() : outer;
-        queue.addAll(steps.asks());
-        queue.add(between);
-        queue.addAll(steps.tells());
-        if (outer != null) {
-            return;
-        }
-        DOING.set(queue);
-        try {
-            for (Runnable next = queue.poll(); next != null; next = queue.poll()) {
-                doOne(next);
-            }
-        } finally {
-            DOING.remove();
-        }
-    }
-
-    /** What a subscriber throws must not keep the others from their turns. */
-    private static void doOne(Runnable step) {
-        try {
-            step.run();
-        } catch (Throwable thrown) {
-            Operators.onErrorDropped(thrown, Context.empty());
+        steps.asks().forEach(Runnable::run);
+        if (Schedulers.isInNonBlockingThread()) {
+            KeyGates.turnsAfter(() -> {
+                between.run();
+                steps.tells().forEach(Runnable::run);
+            });
+        } else {
+            steps.tells().forEach(Runnable::run);
+            between.run();
         }
     }
 }

@@ -1,6 +1,11 @@
 package io.r2lock;
 
-/** The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate. */
+/**
+ * The pauses between rounds in vain: longer and longer, and one at a time. Belongs to its gate.
+ *
+ * <p>A grant does not make the next one short, as long as others wait: else the processes that have something would ask more often
+ * than those that have nothing.
+ */
 final class PermitPause {
 
     private final Backoff backoff = new Backoff();
@@ -10,11 +15,6 @@ final class PermitPause {
     /** Somebody comes who has not waited yet. */
     void forget() {
         lasts = false;
-        shorten();
-    }
-
-    /** There was something to be had: the next pause is a short one. */
-    void shorten() {
         backoff.reset();
     }
 

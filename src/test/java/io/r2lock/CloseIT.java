@@ -193,7 +193,7 @@ class CloseIT {
         residue.allowLog(Level.WARN, "io.r2lock");
         ListAppender<ILoggingEvent> log = new ListAppender<>();
         log.start();
-        Logger logger = (Logger) LoggerFactory.getLogger(DefaultAdvisoryLocks.class);
+        Logger logger = (Logger) LoggerFactory.getLogger(HoldReports.class);
         logger.addAppender(log);
         Queue<LockKey> told = new ConcurrentLinkedQueue<>();
         DefaultAdvisoryLocks locks = clients.open(

@@ -51,6 +51,11 @@ final class HoldLog implements AutoCloseable {
         write("told " + hold + " " + outcome.name().toLowerCase(Locale.ROOT));
     }
 
+    /** How long a caller had waited when it was granted its lock, or gave up. */
+    void waited(long nanos) {
+        write("waited " + nanos);
+    }
+
     /** A request that was not granted. */
     void refused(Throwable error) {
         write("refused " + error.getClass().getSimpleName());

@@ -63,7 +63,7 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                     holds.computeIfPresent(
                             words[2], (id, hold) -> hold.endedAt(hold.hasEnd() ? Math.max(hold.end(), time) : time));
                 case "told" -> holds.computeIfPresent(words[2], (id, hold) -> told(hold, words[3]));
-                case "ready", "refused" -> {}
+                case "ready", "refused", "waited" -> {}
                 default -> throw new IllegalArgumentException(line);
             }
         }
@@ -80,6 +80,15 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                     .forEach(words -> refusals.merge(words[2], 1, Integer::sum));
         }
         return refusals;
+    }
+
+    /** How long callers of one process waited, in nanoseconds, in the order of the ends of their waits. */
+    static List<Long> waits(Path directory, String process) {
+        return lines(log(directory, process)).stream()
+                .map(line -> line.split(" ", -1))
+                .filter(words -> words[1].equals("waited"))
+                .map(words -> Long.valueOf(words[2]))
+                .toList();
     }
 
     private static LabHold begun(String process, String[] words, long time) {

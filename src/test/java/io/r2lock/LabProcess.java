@@ -61,6 +61,7 @@ final class LabProcess {
         return switch (option("role")) {
             case "random" -> new RandomHolds(this, log, Long.parseLong(option("seed")));
             case "told" -> new ToldHolds(this, log);
+            case "permits" -> new PermitHolds(this, log, Integer.parseInt(option("permits")));
             case "ignores-loss" -> new LossIgnorer(this, log);
             default -> throw new IllegalArgumentException("role: " + option("role"));
         };

@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
@@ -222,91 +221,42 @@ class PermitGateTest {
     }
 
     @Test
-    void aStop_isToldWhenNoTryIsLeft_andWhatWasGrantedIsBack() {
-        PermitGuest guest = enter(1);
-        guest.stop();
-        assertThat(guest.left).hasValue(0);
-        server.answer();
-        assertThat(guest.left).as("granted, and not yet given back").hasValue(0);
-        server.answer();
-        assertThat(guest.left).hasValue(1);
-        assertThat(guest.heldWhenLeft).isZero();
-    }
-
-    @Test
-    void aTry_belongsToTheNextOneWhenItsCallerStops() {
-        PermitGuest stopped = enter(1);
-        PermitGuest next = enter(1);
-        stopped.stop();
-        assertThat(stopped.left).hasValue(1);
-        server.answer();
-        assertThat(next.served).hasValue(1);
-        assertThat(server.tries).hasValue(1);
-        end(next);
-    }
-
-    @Test
-    void aClosedConnection_isOpened_andItsFailureIsToldToAllThatWait() {
-        server.disconnect();
-        PermitGuest one = enter(2);
-        PermitGuest other = enter(2);
-        assertThat(server.opens).hasValue(1);
-        server.failure = SessionCalls.error("53300");
-        server.answerAll();
-        assertThat(List.of(one, other))
-                .allSatisfy(guest -> assertThat(guest.failures).hasSize(1));
-
-        server.failure = null;
-        PermitGuest later = holder(2);
-        assertThat(server.opens).hasValue(2);
-        end(later);
-    }
-
-    @Test
-    void aStop_doesNotWaitForAConnection() {
-        server.disconnect();
-        PermitGuest guest = enter(2);
-        guest.stop();
-        assertThat(guest.left).hasValue(1);
-        server.answerAll();
-        assertThat(server.tries).hasValue(0);
-    }
-
-    @Test
-    void aLostConnection_isReplacedOnceForEach_thenItsErrorIsTold() {
-        PermitGuest one = enter(2);
-        PermitGuest other = enter(2);
-        server.failure = SessionCalls.error("08006");
-        server.answer();
-        server.answer();
-        assertThat(one.told() + other.told()).isZero();
-        server.answerAll();
-        assertThat(List.of(one, other))
-                .allSatisfy(guest -> assertThat(guest.failures).hasSize(1));
-    }
-
-    @Test
-    void anErrorOfOneTry_isToldToOne() {
-        PermitGuest one = enter(2);
-        PermitGuest other = enter(2);
-        server.failure = SessionCalls.error("53200");
-        server.answer();
-        server.failure = null;
-        server.answerAll();
-        assertThat(one.failures).hasSize(1);
-        assertThat(other.served).hasValue(1);
-        end(other);
-    }
-
-    @Test
-    void aLostSlot_isNotHandedOver() {
-        PermitGuest holder = holder(1);
-        PermitGuest next = enter(1);
-        Objects.requireNonNull(holder.caller.lock).markLost("as the test says");
+    void nothingIsHandedOver_toWhoHasATryOnItsWay_whichWouldBeNobodysThen() {
+        PermitGuest holder = holder(2);
+        PermitGuest next = enter(2);
+        assertThat(server.pending()).isOne();
         holder.leave();
         assertThat(next.served).hasValue(0);
-        server.answerAll();
+        server.answer();
         assertThat(next.served).hasValue(1);
+        server.answerAll();
+        assertThat(server.held()).isOne();
         end(next);
+        assertThat(server.grants).hasValue(2);
+    }
+
+    @Test
+    void aGrant_doesNotShortenThePauses_ofThoseWhoWaitOn() {
+        server.elsewhere(KEY.slot(0), true);
+        server.elsewhere(KEY.slot(1), true);
+        List<PermitGuest> guests = List.of(enter(2), enter(2));
+        for (int millis = 0; millis < 2_000; millis++) {
+            server.answerAll();
+            clock.advanceTimeBy(Duration.ofMillis(1));
+        }
+        server.elsewhere(KEY.slot(0), false);
+        for (int millis = 0; millis < 400; millis++) {
+            server.answerAll();
+            clock.advanceTimeBy(Duration.ofMillis(1));
+        }
+        assertThat(guests.get(0).served).hasValue(1);
+        int before = server.tries.get();
+        for (int millis = 0; millis < 1_000; millis++) {
+            server.answerAll();
+            clock.advanceTimeBy(Duration.ofMillis(1));
+        }
+        assertThat(server.tries.get() - before).isBetween(2, 8);
+        guests.get(1).stop();
+        end(guests.get(0));
     }
 }
