@@ -238,7 +238,7 @@ class SharedConnectionsIT {
         DefaultAdvisoryLocks locks = clients.open(server);
         List<Held> all = hold(locks, 1_000);
         // so that who is told later queues behind who is told now
-        all.forEach(held -> held.lost.whenComplete((nothing, lost) -> LockSupport.parkNanos(100_000)));
+        all.forEach(held -> held.hold().lost().subscribe(nothing -> {}, lost -> LockSupport.parkNanos(100_000)));
         CountDownLatch goOn = new CountDownLatch(1);
         List<CountDownLatch> blocked = new ArrayList<>();
         for (int i = 0; i < BLOCKED; i++) {
