@@ -132,8 +132,14 @@ class HandOverRaceTest {
         }
     }
 
+    /** A turn that brings a lock comes on another thread where this one may block. */
+    private static void awaitTurn(Caller caller) {
+        FakeClient.until("its turn", () -> caller.state.get() == State.HELD);
+        assertThat(caller.turns).hasValue(1);
+    }
+
     private void assertEmpty() {
-        assertThat(gates.size()).isZero();
+        FakeClient.until("an empty registry", () -> gates.size() == 0);
         assertThat(granted).hasValue(0);
         assertThat(misused).hasValue(0);
     }
@@ -146,7 +152,7 @@ class HandOverRaceTest {
             Caller heir = enter(mode);
             Caller next = enter(LockMode.EXCLUSIVE);
             race(round, holder::end, heir::end);
-            assertThat(next.turns).hasValue(1);
+            awaitTurn(next);
             next.end();
             assertEmpty();
         }
@@ -159,7 +165,7 @@ class HandOverRaceTest {
             Caller last = enter(LockMode.SHARED);
             Caller late = new Caller(LockMode.SHARED);
             race(round, last::end, late::enter);
-            assertThat(late.turns).hasValue(1);
+            awaitTurn(late);
             joined += late.lock() == last.lock() ? 1 : 0;
             late.end();
             assertEmpty();
@@ -216,12 +222,13 @@ class HandOverRaceTest {
             }
             for (int i = 0; i < LIMIT; i++) {
                 first.get(i).end();
+                awaitTurn(first.get(i + 1));
             }
             Caller last = first.get(LIMIT);
             assertThat(last.lock()).isSameAs(first.get(0).lock());
             Caller late = new Caller(mode);
             race(round, last::end, late::enter);
-            assertThat(late.turns).hasValue(1);
+            awaitTurn(late);
             assertThat(late.lock()).isNotSameAs(last.lock());
             late.end();
             assertEmpty();
@@ -239,7 +246,7 @@ class HandOverRaceTest {
             assertThat(queued).as("nobody goes in meanwhile").allMatch(one -> one.turns.get() == 0);
             Caller late = new Caller(mode);
             RaceTestUtils.race(() -> gates.leave(holder.waiter), late::enter, () -> queued.forEach(Caller::end));
-            assertThat(late.turns).hasValue(1);
+            awaitTurn(late);
             late.end();
             assertEmpty();
         }
@@ -252,7 +259,7 @@ class HandOverRaceTest {
             Caller heir = enter(LockMode.EXCLUSIVE);
             Lock lock = holder.lock();
             race(round, holder::end, () -> lock.lost = true);
-            assertThat(heir.turns).hasValue(1);
+            awaitTurn(heir);
             heir.end();
             assertEmpty();
         }

@@ -129,7 +129,7 @@ class SessionFailureTest {
     }
 
     @Test
-    void aDeadConnection_answersEverythingOnce_andTheEndComesLast() {
+    void aDeadConnection_isToldFirst_soThatWhoFailsFindsNoneThatIsOpen_andEverythingOnce() {
         List<String> order = new CopyOnWriteArrayList<>();
         SessionConnection dying = new SessionConnection(server.wire(), 7, clock, new SessionConnection.Listener() {
             @Override
@@ -151,8 +151,8 @@ class SessionFailureTest {
         dying.unlock(A, LockMode.EXCLUSIVE, (answer, error) -> order.add(A + " " + answer));
         server.breaks(SessionCalls.error("08006"));
 
-        assertThat(order).hasSize(5).last().isEqualTo("ended as the server says");
-        assertThat(order.subList(0, 4)).allMatch(line -> line.endsWith("FAILED"));
+        assertThat(order).hasSize(5).first().isEqualTo("ended as the server says");
+        assertThat(order.subList(1, 5)).allMatch(line -> line.endsWith("FAILED"));
         assertThat(lock(dying, B).answer).isEqualTo(FAILED);
         assertThat(unlock(dying, A).answer).isEqualTo(FAILED);
         assertThat(dying.claims().keys()).isZero();

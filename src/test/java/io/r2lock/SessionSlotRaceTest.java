@@ -26,6 +26,10 @@ class SessionSlotRaceTest {
         return client.slot().opened().toFuture();
     }
 
+    private void ask() {
+        client.slot().opened().subscribe();
+    }
+
     private void assertOneIsOpen() {
         assertThat(client.sessions.stream().filter(session -> session.closes.get() == 0))
                 .hasSize(1);
@@ -34,16 +38,12 @@ class SessionSlotRaceTest {
         client.sessions.removeIf(session -> session != last);
     }
 
-    private void asks() {
-        client.slot().opened().subscribe();
-    }
-
     /** Some come while the connection is opened, some just after that. */
     @Test
     void manyNeedIt_oneIsOpened() {
-        Runnable[] many = Stream.<Runnable>generate(() -> this::asks).limit(4).toArray(Runnable[]::new);
+        Runnable[] many = Stream.<Runnable>generate(() -> this::ask).limit(4).toArray(Runnable[]::new);
         for (int i = 0; i < ROUNDS; i++) {
-            asks();
+            ask();
             RaceTestUtils.race(many);
             need().join();
             FakeClient.until("an open one", () -> client.slot().open() != null);
@@ -57,7 +57,7 @@ class SessionSlotRaceTest {
     void endOfTheOne_againstTheOpeningOfItsSuccessor() {
         for (int i = 0; i < ROUNDS; i++) {
             FakeSession server = client.open();
-            RaceTestUtils.race(() -> server.breaks(SessionCalls.error("08006")), this::asks, this::asks);
+            RaceTestUtils.race(() -> server.breaks(SessionCalls.error("08006")), this::ask, this::ask);
             FakeClient.until("end", () -> server.closes.get() == 1);
             need().join();
             assertOneIsOpen();
