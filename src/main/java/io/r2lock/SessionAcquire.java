@@ -86,8 +86,14 @@ final class SessionAcquire extends Acquire {
         }
         for (int i = keys.firstMissing(); i < keys.count(); i++) {
             SessionSlot slot = client.sessions().slot(keys.key(i));
-            if (slot.open() == null) {
+            SessionBackend backend = slot.open();
+            if (backend == null) {
                 open(slot);
+                return;
+            }
+            String unfit = backend.unfitFor(spec.keys());
+            if (unfit != null) {
+                giveUp(BORROWING, new IllegalArgumentException(unfit));
                 return;
             }
         }
@@ -98,11 +104,8 @@ final class SessionAcquire extends Acquire {
         Mono<SessionBackend> opened = slot.opened();
         opened.subscribe(
                 backend -> {
-                    String unfit = backend.unfitFor(spec.keys());
-                    if (unfit != null) {
-                        giveUp(BORROWING, new IllegalArgumentException(unfit));
-                    } else if (advance(BORROWING, PAUSING)) {
-                        // there may be another one to be opened
+                    // there may be another one to be opened
+                    if (advance(BORROWING, PAUSING)) {
                         proceed(PAUSING);
                     }
                 },
