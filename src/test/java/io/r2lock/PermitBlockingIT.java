@@ -41,7 +41,8 @@ class PermitBlockingIT {
                 }))
                 .toFuture();
         boolean[] seen = new boolean[1];
-        hold.release().doFinally(signal -> seen[0] = await(served)).subscribe();
+        hold.lost().doFinally(signal -> seen[0] = await(served)).subscribe();
+        hold.commit().block(PATIENCE);
         assertThat(seen[0]).isTrue();
         assertThat(next).succeedsWithin(PATIENCE);
     }
