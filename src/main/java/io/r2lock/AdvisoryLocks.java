@@ -138,7 +138,8 @@ public interface AdvisoryLocks {
      * LockMode#EXCLUSIVE}.
      *
      * <pre>{@code
-     * Flux<Report> reports = orders.flatMap(order -> locks.permit(LockKey.named("pdf", "render"), 4).guard(render(order)));
+     * Flux<Receipt> receipts = orders.flatMap(
+     *         order -> locks.permit(LockKey.named("payment", "provider"), 4).guard(chargeOnce(order)));
      * }</pre>
      *
      * <p>A permit is a lock on one of so many numbers made of the key, and never meets {@code exclusive(key)}: each may be held while

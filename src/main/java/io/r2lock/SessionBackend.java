@@ -109,7 +109,7 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
     }
 
     boolean hasEnded() {
-        return ended;
+        return ended || connection.hasEnded();
     }
 
     /** The heartbeat says so: the server may have given the locks to others, or may do so soon. */

@@ -66,7 +66,8 @@ final class SessionConnection {
     private final Reconciliation doubt = new Reconciliation(claims);
     private final SessionQueue queue = new SessionQueue();
     private final BatchFlight flight;
-    private boolean ended;
+    /** Written by the drain. */
+    private volatile boolean ended;
 
     SessionConnection(PostgresqlConnection wire, int pid, Scheduler clock, Listener listener) {
         this.wire = wire;
@@ -304,6 +305,11 @@ final class SessionConnection {
         for (SessionCall call : unanswered) {
             call.tell(SessionCall.Answer.FAILED, why);
         }
+    }
+
+    /** Nothing is sent any more; so when the first of those is told whom that concerns. */
+    boolean hasEnded() {
+        return ended;
     }
 
     /** For tests, and at rest only. */

@@ -25,10 +25,11 @@ final class SessionSlot {
         this.clock = clock;
     }
 
-    /** The connection, if it is open now. */
+    /** The connection, if it is open now; whoever is told that it has ended does not find it any more. */
     @Nullable
     SessionBackend open() {
-        return open.get();
+        SessionBackend now = open.get();
+        return now == null || now.hasEnded() ? null : now;
     }
 
     /** Opens it where it is not open; a cancel of the result leaves that to others. */
@@ -47,7 +48,7 @@ final class SessionSlot {
      * connection was opened after the first of them had looked, it must be found here and not by him alone.
      */
     private Mono<SessionBackend> found() {
-        SessionBackend now = open.get();
+        SessionBackend now = open();
         return now == null
                 ? Mono.defer(source::openForSession)
                         .subscribeOn(Opening.THREADS)

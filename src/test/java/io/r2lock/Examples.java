@@ -3,6 +3,7 @@ package io.r2lock;
 import io.r2dbc.spi.Connection;
 import io.r2dbc.spi.ConnectionFactory;
 import java.time.Duration;
+import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 
 /** The examples of README and Javadoc, each a region; {@link ExamplesIT} holds them against the texts. */
@@ -53,5 +54,13 @@ final class Examples {
                 HeldLock::release);
         // endregion
         return transfer;
+    }
+
+    static Flux<Receipt> atMostFourAtOnce(AdvisoryLocks locks, Flux<String> orders) {
+        // region permits
+        Flux<Receipt> receipts = orders.flatMap(
+                order -> locks.permit(LockKey.named("payment", "provider"), 4).guard(chargeOnce(order)));
+        // endregion
+        return receipts;
     }
 }
