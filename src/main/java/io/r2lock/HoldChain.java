@@ -65,17 +65,24 @@ final class HoldChain {
 
     /**
      * The error of a wait that must not be for ever, or null: PostgreSQL sees a cycle of waits only where those who hold and those who
-     * wait are the same backends, and in session scope they are not.
+     * wait are the same backends, and in session scope they are not. A permit around it does no harm: who waits for one while it
+     * holds something does not wait for ever.
      */
     @Nullable
     IllegalArgumentException unbounded(LockSpec asked) {
-        boolean unseen = asked.inSession() || live.stream().anyMatch(hold -> hold.root() instanceof SessionHold);
-        if (live.isEmpty() || !unseen || asked.noWait() || asked.maxWait() != null) {
+        boolean unseen = asked.inSession() || live.stream().anyMatch(HoldChain::isSessionLock);
+        boolean isBounded = asked.noWait() || asked.maxWait() != null;
+        // what it has already is refused for that reason
+        if (live.isEmpty() || !unseen || isBounded || taken(asked) != null) {
             return null;
         }
         return new IllegalArgumentException("wait must be bounded for the " + asked.attempt(Duration.ZERO)
                 + ", was for ever: it waits inside another hold, one of the two is in session scope, and PostgreSQL does not see a"
                 + " cycle of such waits. Use waitAtMost or noWait.");
+    }
+
+    private static boolean isSessionLock(Hold hold) {
+        return hold.root() instanceof SessionHold root && root.spec.permits() == 0;
     }
 
     /** Whether a transaction of the chain other than {@code own} has the key. */

@@ -132,7 +132,7 @@ class SessionNestedEndIT {
     void whatAnInnerRequestTookInTheOuterTransaction_endsWithThat() {
         HeldLock outer = get(locks.exclusive(A).acquire());
         HeldLock between = inside(outer, locks.exclusive(B).inSession().noWait());
-        Running running = new Running(between, locks.exclusive(C));
+        Running running = new Running(between, locks.exclusive(C).waitAtMost(BOUND));
         assertThat(isHeld(server, C)).isTrue();
 
         end(outer.release());

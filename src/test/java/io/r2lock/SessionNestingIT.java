@@ -206,6 +206,7 @@ class SessionNestingIT {
         get(locks.exclusive(A)
                 .inSession()
                 .guard(outer -> locks.exclusive(B)
+                        .waitAtMost(PATIENCE)
                         .guard(inner -> run(inner.connection(), "insert into nesting values (1)")
                                 .thenReturn(inner.backendPid()))
                         .doOnNext(pid -> assertThat(pid).isNotEqualTo(outer.backendPid()))
@@ -221,6 +222,7 @@ class SessionNestingIT {
                                 .inSession()
                                 .noWait()
                                 .guard(middle -> locks.exclusive(C)
+                                        .waitAtMost(PATIENCE)
                                         .guard(inner -> run(inner.connection(), "insert into nesting values (1)")
                                                 .then(transaction(inner))
                                                 .doOnNext(second ->
