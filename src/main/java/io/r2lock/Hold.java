@@ -241,8 +241,12 @@ abstract class Hold implements HeldLock {
         return false;
     }
 
+    /** Also of a child that was never adopted. */
     final void abandon(Acquire child) {
-        children().remove(child);
+        Set<Acquire> some = children;
+        if (some != null) {
+            some.remove(child);
+        }
     }
 
     private Set<Acquire> children() {

@@ -160,7 +160,7 @@ final class SessionAcquire extends Acquire {
 
     private void waitFor(int index) {
         waitedFor = index;
-        if (spec.polls()) {
+        if (spec.polls() && !spec.noWait()) {
             if (!poll(LOCKING)) {
                 undo();
             }

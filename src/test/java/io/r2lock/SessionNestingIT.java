@@ -296,7 +296,7 @@ class SessionNestingIT {
                 outside.of(locks.exclusive(A))
                         .guard(locks.exclusive(B).inSession().noWait().guard(again.guard(Mono.just(1)))),
                 outside.of(locks.exclusive(A))
-                        .guard(locks.exclusive(B).requireNew().guard(again.guard(Mono.just(1)))))) {
+                        .guard(locks.exclusive(B).requireNew().waitAtMost(BOUND).guard(again.guard(Mono.just(1)))))) {
             assertThatThrownBy(() -> call.block(PATIENCE))
                     .isInstanceOf(IllegalStateException.class)
                     .hasMessageContaining("the same chain holds " + A);
