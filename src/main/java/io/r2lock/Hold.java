@@ -5,8 +5,6 @@ import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
-import java.util.Set;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
@@ -30,10 +28,6 @@ abstract class Hold implements HeldLock {
     private static final AtomicReferenceFieldUpdater<Hold, @Nullable TurnWaits> TURNS =
             AtomicReferenceFieldUpdater.newUpdater(Hold.class, TurnWaits.class, "turns");
 
-    @SuppressWarnings("rawtypes")
-    private static final AtomicReferenceFieldUpdater<Hold, @Nullable Set> CHILDREN =
-            AtomicReferenceFieldUpdater.newUpdater(Hold.class, Set.class, "children");
-
     final DefaultAdvisoryLocks client;
     final Acquire acquire;
     final LockSpec spec;
@@ -47,8 +41,7 @@ abstract class Hold implements HeldLock {
     private final AtomicBoolean warned = new AtomicBoolean();
     private volatile @Nullable TurnWaits turns;
 
-    /** Null until there is one: most holds have none. */
-    private volatile @Nullable Set<Acquire> children;
+    private final Children children = new Children();
 
     private volatile @Nullable Disposable expiry;
     private volatile @Nullable Consumer<AdvisoryLockException> worker;
@@ -230,10 +223,7 @@ abstract class Hold implements HeldLock {
 
     /** From now on the child ends when this hold does; {@code false} when that is now. */
     final boolean adopt(Acquire child) {
-        if (children == null) {
-            CHILDREN.compareAndSet(this, null, ConcurrentHashMap.newKeySet());
-        }
-        children().add(child);
+        children.add(child);
         if (isLive()) {
             return true;
         }
@@ -243,15 +233,7 @@ abstract class Hold implements HeldLock {
 
     /** Also of a child that was never adopted. */
     final void abandon(Acquire child) {
-        Set<Acquire> some = children;
-        if (some != null) {
-            some.remove(child);
-        }
-    }
-
-    private Set<Acquire> children() {
-        Set<Acquire> some = children;
-        return some == null ? Set.of() : some;
+        children.remove(child);
     }
 
     /** The end begins: nothing that runs inside the hold may outlive it. */
@@ -261,13 +243,7 @@ abstract class Hold implements HeldLock {
         } catch (Throwable thrown) {
             Operators.onErrorDropped(thrown, Context.empty());
         }
-        // all that wait first: else the end of one would be the turn of the next
-        for (Acquire child : children()) {
-            child.stop(Acquire.Stop.SURROUNDING_ENDED);
-        }
-        for (Acquire child : children()) {
-            child.endHold(Acquire.Stop.SURROUNDING_ENDED);
-        }
+        children.end();
     }
 
     /** Whether the server holds the key for this one, or for what was nested in it. */

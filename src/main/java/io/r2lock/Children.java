@@ -1,0 +1,45 @@
+package io.r2lock;
+
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicReferenceFieldUpdater;
+import org.jspecify.annotations.Nullable;
+
+/** The attempts that end with one hold. */
+final class Children {
+
+    @SuppressWarnings("rawtypes")
+    private static final AtomicReferenceFieldUpdater<Children, @Nullable Set> ALL =
+            AtomicReferenceFieldUpdater.newUpdater(Children.class, Set.class, "all");
+
+    /** Null until there is one: most holds have none. */
+    private volatile @Nullable Set<Acquire> all;
+
+    void add(Acquire child) {
+        if (all == null) {
+            ALL.compareAndSet(this, null, ConcurrentHashMap.newKeySet());
+        }
+        all().add(child);
+    }
+
+    void remove(Acquire child) {
+        if (all != null) {
+            all().remove(child);
+        }
+    }
+
+    private Set<Acquire> all() {
+        Set<Acquire> some = all;
+        return some == null ? Set.of() : some;
+    }
+
+    /** All that wait first: else the end of one would be the turn of the next. */
+    void end() {
+        for (Acquire child : all()) {
+            child.stop(Acquire.Stop.SURROUNDING_ENDED);
+        }
+        for (Acquire child : all()) {
+            child.endHold(Acquire.Stop.SURROUNDING_ENDED);
+        }
+    }
+}
