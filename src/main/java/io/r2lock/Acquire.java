@@ -20,6 +20,8 @@ import reactor.util.context.Context;
  *     └──────────┼─┴── again ── UNDOING ──▶ ENDED       the receiver has an error
  *                └── PAUSING ◀──┘
  *
+ *   in session scope also LOCKING ──▶ PAUSING or BORROWING, to try or to wait again with what is held already
+ *
  *   a stop in QUEUED, PAUSING or BORROWING ──▶ ENDED, or STOPPING where something may be held already
  *   a stop in LOCKING or UNDOING ──▶ STOPPING ──▶ ENDED
  * </pre>

@@ -252,7 +252,7 @@ public interface AdvisoryLocks {
 
         /**
          * The most connections that session scope waits on in the server's queue, beside those that are shared: one for each key
-         * that another process has, as long as it is waited for and, after that, held here. Further keys are polled, as with {@link
+         * that somebody else has, as long as it is waited for and, after that, held here. Further keys are polled, as with {@link
          * LockRequest#polling()}.
          *
          * @param waitingConnections from 1 to 10,000
@@ -353,7 +353,8 @@ public interface AdvisoryLocks {
 
         /**
          * Where the guarded work is subscribed to. Without this option: on the event loop of the lock's connection, which
-         * work that blocks, or computes for long, would stall together with other connections.
+         * work that blocks, or computes for long, would stall together with other connections; in session scope, where the lock came
+         * from another caller, on the thread that he ended his hold on, or on one of {@code Schedulers.parallel()} if that may block.
          *
          * @param scheduler stays the caller's to dispose of
          * @return this

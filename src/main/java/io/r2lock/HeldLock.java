@@ -71,7 +71,8 @@ public interface HeldLock {
 
     /**
      * Commits what was written through {@link #connection()}, which releases the lock. For a joined hold, as
-     * {@link #release()}: the outer hold decides. In session scope as {@link #release()}, but it tells a loss.
+     * {@link #release()}: the outer hold decides. In session scope as {@link #release()}, but
+     * it tells a loss that is known.
      *
      * <p>Cold and idempotent: the transaction is committed once, at the first subscription, and every subscriber is told the
      * outcome. A cancel is ignored: a COMMIT on its way cannot be called back.
@@ -88,8 +89,8 @@ public interface HeldLock {
      *
      * <p>Cold and idempotent. A cancel is ignored.
      *
-     * @return completes when the lock is free or has passed to the next caller of this process, or, for a joined hold, when its
-     *     turn is over; never errors: a connection that cannot be rolled back is closed, and the server frees the lock when it
+     * @return completes when the lock is free, has passed to the next caller of this process, or stays with other readers of it; or,
+     *     for a joined hold, when its turn is over; never errors: a connection that cannot be rolled back is closed, and the server frees the lock when it
      *     notices
      */
     Mono<Void> release();

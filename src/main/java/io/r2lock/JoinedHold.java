@@ -6,8 +6,8 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A hold inside another one's transaction. Its end gives up its turn among its siblings; what it locked stays locked until
- * the transaction ends, and so its commit and its release are the same, but for one thing: SQL of the work may have freed the
+ * A hold that uses what those around it have: their keys, or the transaction of one. Its end gives up its turn among its siblings;
+ * what it locked in a transaction stays locked until that ends, and so its commit and its release are the same, but for one thing: SQL of the work may have freed the
  * lock, by rolling back to a savepoint that is older, and then the end is no success.
  *
  * <pre>

@@ -31,7 +31,7 @@ final class LockConnection implements Watched {
 
     private static final long NONE = Long.MAX_VALUE;
 
-    /** Who relies on the transaction that the connection's backend is in. */
+    /** Who relies on the connection's backend, or on the transaction that it is in. */
     interface Holder {
         /** The backend, the connection or the transaction is gone; may be told more than once, and from any thread. */
         void lose(String why);

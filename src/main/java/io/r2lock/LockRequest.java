@@ -18,8 +18,8 @@ import reactor.core.publisher.Mono;
  * <p>All publishers are cold: each subscription takes the lock anew. <b>Cancel</b> is safe at every instant: a queued
  * request leaves the queue, a wait on the server is cancelled there, granted work is cancelled and rolled back, and no lock,
  * transaction or connection outlives the call. <b>Connections</b>: one of {@link AdvisoryLocks.Builder#maxConnections(int)}
- * while waiting on the server and while holding, none while queued behind another caller of this process, and none of its own
- * {@link #inSession()}.
+ * while waiting on the server and while holding, none while queued behind another caller of this process; {@link #inSession()}
+ * none of its own, but one of {@link AdvisoryLocks.Builder#waitingConnections(int)} for a key that is busy elsewhere.
  *
  * <p><b>Errors</b>, beside those of the work, which pass through untouched: {@link LockNotAvailableException},
  * {@link LockTimeoutException}, {@link LockDeadlockException}, {@link LockServerException}, {@link LockCapacityException},
@@ -30,7 +30,8 @@ import reactor.core.publisher.Mono;
  * <p><b>Nesting.</b> A request inside the work of another one joins it: the same key is re-entrant, another key is taken in
  * the same transaction and held until that ends. It is the Reactor Context that tells, never the thread. Requests side by
  * side in one hold that name one key take turns. Where there is no transaction around it, or the request is one
- * {@link #inSession()}, another key is taken as if nothing were around, and freed at its own end.
+ * {@link #inSession()}, another key is taken on its own and freed at its own end; its wait must be bounded where a hold around it,
+ * or the request itself, is in session scope, because PostgreSQL sees no deadlock there.
  */
 public interface LockRequest {
 
@@ -51,7 +52,8 @@ public interface LockRequest {
 
     /**
      * Does not wait: neither for another holder nor for a free connection. Opening one, where the pool still may, and one
-     * round trip are not counted as waiting; nor is, inside a hold, what else runs on the hold's connection.
+     * round trip are not counted as waiting; nor is, inside a hold, what else runs on the hold's connection. A key counts as busy
+     * also while its lock is just being given back for other processes, see {@link AdvisoryLocks.Builder#handOffLimit(int)}.
      *
      * @return a new request, which errors with {@link LockNotAvailableException} when a key is busy
      */
@@ -69,7 +71,8 @@ public interface LockRequest {
      * Waits without a statement that blocks on the server: tries again and again, after 10 ms at first and 250 ms at last, give or
      * take half. A blocked statement keeps a snapshot, for which {@code CREATE INDEX CONCURRENTLY} waits and with which it can
      * deadlock; a wait that polls does not. It has no place in the server's queue: another process may be served before it.
-     * Without this option a wait polls where no connection is left for it.
+     * Without this option a wait polls where no connection is left for it. A request that is taken in the transaction of a
+     * surrounding hold waits there all the same.
      *
      * @return a new request
      */
@@ -106,9 +109,10 @@ public interface LockRequest {
     LockRequest inSession();
 
     /**
-     * Never joins a surrounding hold: takes a connection and a transaction of its own, which commits on its own.
+     * Never joins a surrounding hold: takes a connection and a transaction of its own, which commits on its own; in session scope,
+     * locks of its own.
      *
-     * <p>Inside a hold it does not wait for a connection but fails with {@link LockNotAvailableException} when none is free
+     * <p>Inside a hold a transaction does not wait for a connection but fails with {@link LockNotAvailableException} when none is free
      * (holders that wait for connections of one pool would wait for each other for ever). PostgreSQL cannot see a cycle
      * between a hold and a request that its own work made on another connection, so bound the wait.
      *

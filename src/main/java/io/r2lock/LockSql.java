@@ -6,7 +6,7 @@ import java.util.Map;
 import java.util.stream.Collectors;
 
 /**
- * All SQL that r2lock sends. Keys go in as numbers, so that no user input is part of a statement but the values of {@link
+ * All SQL that r2lock sends, but that of session scope ({@link SessionSql}). Keys go in as numbers, so that no user input is part of a statement but the values of {@link
  * AdvisoryLocks.Builder#connectionSetting}, which are quoted.
  *
  * <p>Each text is one message of the simple protocol, however many statements it has, and so one round trip.

@@ -12,7 +12,9 @@ import org.jspecify.annotations.Nullable;
 /**
  * The keys of one session request: its places at their gates, and what it holds on the server.
  *
- * <p>Belongs to whoever may move the request's state on: one thread at a time, which hands over by that state.
+ * <p>Belongs to whoever may move the request's state on: one thread at a time, which hands over by that state. What {@link #inherit}
+ * writes before the state moves does no harm: who stopped the request meanwhile gives up the places, and the gates know what was
+ * left there.
  */
 final class SessionKeys {
 

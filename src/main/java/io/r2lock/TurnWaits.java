@@ -11,7 +11,8 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Who waits for whom among the requests inside one outermost hold, for keys that are held already. Siblings that nest B, D and D, B wait for each other's turns,
+ * Who waits for whom among the requests inside one outermost hold, for keys that are held already. Siblings that nest B, D and
+ * D, B wait for each other's turns,
  * and as they are one backend PostgreSQL cannot see it: so who would close such a cycle is refused.
  *
  * <p>A request waits for those that came to one of its keys before it, unless both are shared, and, once granted, for the

@@ -11,7 +11,8 @@ import org.jspecify.annotations.Nullable;
  *    └────────────────────leave──────────────────────────▶ │
  * </pre>
  *
- * <p>Every field that changes belongs to the gate and is read and written only inside {@link KeyGates}' change of that gate.
+ * <p>Every field that changes belongs to the gate and is written only inside {@link KeyGates}' change of that gate; whoever is told
+ * the turn, by the thread that made the change, may read what it brought.
  * {@code GONE} is final: a waiter that left before it entered never enters.
  */
 final class Waiter {
