@@ -140,7 +140,8 @@ class SessionRaceTest {
         AtomicIntegerArray holders = new AtomicIntegerArray(keys);
         AtomicInteger failed = new AtomicInteger();
         CountDownLatch done = new CountDownLatch(callers);
-        Scheduler backend = Schedulers.newSingle("fake-backend");
+        // a thread that may block: to end a periodic task in the JDK's executor takes its lock
+        Scheduler backend = Schedulers.newBoundedElastic(1, 100, "fake-backend");
         Scheduler threads = Schedulers.newParallel("callers", 4);
         backend.schedulePeriodically(server::answerAll, 0, 20, TimeUnit.MICROSECONDS);
         for (int i = 0; i < callers; i++) {

@@ -10,9 +10,6 @@ final class SessionContender extends LibraryContender {
 
     static final String NAME = "r2lock session";
 
-    /** Where it is false, this is transaction scope, and the table says "off" instead of a verdict. */
-    static final boolean ON = true;
-
     SessionContender(PostgresqlConnectionFactory factory) {
         super(NAME, builder(factory));
     }
