@@ -253,6 +253,18 @@ class HandOverRaceTest {
     }
 
     @Test
+    void aLostLock_isJoinedByNobody() {
+        Caller first = enter(LockMode.SHARED);
+        first.lock().lost = true;
+        Caller late = enter(LockMode.SHARED);
+        awaitTurn(late);
+        assertThat(late.lock()).isNotSameAs(first.lock());
+        late.end();
+        first.end();
+        assertEmpty();
+    }
+
+    @Test
     void lossRacesTheHandOff() {
         for (int round = 0; round < ROUNDS; round++) {
             Caller holder = enter(LockMode.EXCLUSIVE);

@@ -4,6 +4,7 @@ import static io.r2lock.TestClients.PATIENCE;
 import static io.r2lock.TestClients.acquire;
 import static io.r2lock.TestClients.release;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.time.Duration;
 import java.util.List;
@@ -55,6 +56,19 @@ class SessionOrderIT {
 
     private static CompletableFuture<Integer> call(LockRequest request) {
         return request.inSession().guard(Mono.just(1)).toFuture();
+    }
+
+    @Test
+    void aTransactionInsideASession_mustWaitWithABound_asPostgresSeesNoCycleThere() {
+        for (LockRequest unbounded :
+                List.of(here.exclusive(B), here.exclusive(B).requireNew())) {
+            assertThatThrownBy(() -> here.exclusive(A)
+                            .inSession()
+                            .guard(unbounded.guard(Mono.just(1)))
+                            .block(PATIENCE))
+                    .isInstanceOf(IllegalArgumentException.class)
+                    .hasMessageContainingAll("wait must be bounded", B.toString());
+        }
     }
 
     /** What the holder leaves would be taken over by one that still needs an earlier key, which the other process has. */

@@ -178,15 +178,16 @@ abstract class SessionWireContract {
         for (int round = 0; round < 20; round++) {
             SessionCalls told = new SessionCalls();
             SessionConnection dying = open(told);
+            List<Call> calls = new ArrayList<>();
+            calls.add(lock(dying, LockKey.of(-1), LockMode.EXCLUSIVE));
             Schedulers.boundedElastic()
                     .schedule(() -> server.execute("select pg_terminate_backend(" + dying.pid() + ")"));
-            List<Call> calls = new ArrayList<>();
             int next = 0;
             while (told.ends.isEmpty()) {
                 for (int i = 0; i < 500; i++) {
                     calls.add(SessionCalls.lock(dying, LockKey.of(next++)));
                 }
-                awaited(calls.get(next - 500));
+                awaited(calls.get(calls.size() - 500));
             }
             assertThat(calls).allMatch(call -> awaited(call).answers.get() == 1);
             assertThat(told.ends).hasSize(1);
