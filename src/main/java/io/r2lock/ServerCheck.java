@@ -23,7 +23,7 @@ import reactor.core.publisher.Mono;
 final class ServerCheck {
 
     /** At most, and as many as it takes where no pooler is. */
-    private static final int ROUNDS = 3;
+    private static final int ROUNDS = 6;
 
     private final ClientOptions options;
     private final PostgresqlConnection a;
