@@ -156,7 +156,9 @@ abstract class Acquire {
         if (!STATE.compareAndSet(this, from, to)) {
             return false;
         }
-        lap(from);
+        if (to != GRANTED) {
+            lap(from);
+        }
         return true;
     }
 

@@ -195,7 +195,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             return;
         }
         // the caller hears of its own result before those who take the lock over have their turns
-        KeyGates.turnsAfter(() -> hold().commit().subscribe(nothing -> {}, this::refuse, this::committed));
+        KeyGates.turnsAfter(() -> hold().commit(this::ended));
     }
 
     private void abort(AdvisoryLockException reason) {
@@ -238,6 +238,14 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
                             signals.onError(error);
                         },
                         () -> signals.onError(error));
+    }
+
+    private void ended(@Nullable Throwable error) {
+        if (error == null) {
+            committed();
+        } else {
+            refuse(error);
+        }
     }
 
     private void refuse(Throwable error) {

@@ -34,10 +34,11 @@ abstract class Hold implements HeldLock {
     final @Nullable Hold surrounding;
 
     private final long since;
-    private final Duration waited;
+    private final long waitedNanos;
     private final Sinks.Empty<Void> ending = Sinks.empty();
     private final Sinks.Empty<Void> outcome = Sinks.empty();
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
+    private final AtomicReference<@Nullable Consumer<@Nullable Throwable>> whenCommitted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
     private volatile @Nullable TurnWaits turns;
 
@@ -52,7 +53,7 @@ abstract class Hold implements HeldLock {
         this.spec = acquire.spec;
         this.surrounding = acquire.surrounding;
         this.since = client.now();
-        this.waited = acquire.waited.attempt().waited();
+        this.waitedNanos = acquire.waited.until(since);
     }
 
     /** The hold that has the connection, which this one may be itself. */
@@ -94,6 +95,14 @@ abstract class Hold implements HeldLock {
                             : new IllegalStateException(
                                     "The " + attempt() + " was released before: nothing was committed"));
         });
+    }
+
+    /** As {@link #commit()}, without a publisher: for the one who runs the work, and asks once. */
+    final void commit(Consumer<@Nullable Throwable> told) {
+        whenCommitted.set(told);
+        if (!end(true) && whenCommitted.getAndSet(null) != null) {
+            commit().subscribe(nothing -> {}, told, () -> told.accept(null));
+        }
     }
 
     /** How it ended; an error of a rollback is told here only. */
@@ -215,6 +224,10 @@ abstract class Hold implements HeldLock {
             } else {
                 outcome.tryEmitError(error);
             }
+            Consumer<@Nullable Throwable> told = isCommit() ? whenCommitted.getAndSet(null) : null;
+            if (told != null) {
+                told.accept(error);
+            }
         } catch (Throwable thrown) {
             // of one who was told; it must not reach the driver, from whose stream this is called
             Operators.onErrorDropped(thrown, Context.empty());
@@ -273,7 +286,7 @@ abstract class Hold implements HeldLock {
     }
 
     final LockAttempt attempt() {
-        return spec.attempt(waited);
+        return spec.attempt(Duration.ofNanos(waitedNanos));
     }
 
     final LockLostException lost(String why, @Nullable Throwable cause) {

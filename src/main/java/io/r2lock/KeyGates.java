@@ -111,7 +111,8 @@ final class KeyGates {
             body.run();
             return;
         }
-        Queue<Waiter> queue = new ArrayDeque<>();
+        // mostly of none, or of one
+        Queue<Waiter> queue = new ArrayDeque<>(1);
         TELLING.set(queue);
         try {
             body.run();

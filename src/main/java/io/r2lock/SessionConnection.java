@@ -275,7 +275,7 @@ final class SessionConnection {
             return;
         }
         while (!queue.isEmpty() && (queue.isAlone() ? flight.isQuiet() : !flight.isFull())) {
-            flight.send(queue.next());
+            flight.send(queue.next(flight.isQuiet()));
         }
     }
 

@@ -15,6 +15,9 @@ final class SessionQueue {
     /** A message takes about a microsecond a call on the server, and nobody should wait a millisecond for others. */
     static final int LARGEST_BATCH = 512;
 
+    /** A message costs as much as some tens of calls. */
+    static final int WORTH_SPLITTING = 64;
+
     private final ArrayDeque<SessionCall> unlocks = new ArrayDeque<>();
     private final ArrayDeque<SessionCall> locks = new ArrayDeque<>();
     private final ArrayDeque<SessionCall> repeats = new ArrayDeque<>();
@@ -37,20 +40,27 @@ final class SessionQueue {
         return unlocks.isEmpty() && locks.isEmpty() && repeats.isEmpty();
     }
 
-    /** The calls of the next message; the queue is not empty. */
-    List<SessionCall> next() {
-        List<SessionCall> calls = new ArrayList<>(Math.min(LARGEST_BATCH, unlocks.size() + locks.size() + 1));
-        take(unlocks, calls);
+    /**
+     * The calls of the next message; the queue is not empty.
+     *
+     * @param both two messages may be sent now
+     */
+    List<SessionCall> next(boolean both) {
+        int size = unlocks.size() + locks.size();
+        // else this process waits for the server, and the server for it, with half of the machine idle each
+        int most = both && size >= WORTH_SPLITTING ? Math.min(LARGEST_BATCH, (size + 1) / 2) : LARGEST_BATCH;
+        List<SessionCall> calls = new ArrayList<>(Math.min(most, size + 1));
+        take(unlocks, calls, most);
         if (repeats.isEmpty()) {
-            take(locks, calls);
+            take(locks, calls, most);
         } else if (calls.isEmpty()) {
             calls.add(repeats.remove());
         }
         return calls;
     }
 
-    private static void take(ArrayDeque<SessionCall> from, List<SessionCall> calls) {
-        while (calls.size() < LARGEST_BATCH && !from.isEmpty()) {
+    private static void take(ArrayDeque<SessionCall> from, List<SessionCall> calls, int most) {
+        while (calls.size() < most && !from.isEmpty()) {
             calls.add(from.remove());
         }
     }

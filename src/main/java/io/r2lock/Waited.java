@@ -40,7 +40,11 @@ final class Waited {
         lap();
     }
 
+    /** Only a timeout tells where the time went. */
     private long lap() {
+        if (spec.maxWait() == null) {
+            return 0;
+        }
         long now = clock.now(TimeUnit.NANOSECONDS);
         long spent = Math.max(0, now - lapAt);
         lapAt = now;
@@ -58,6 +62,11 @@ final class Waited {
             return 0;
         }
         return Math.max(0, wait.toMillis() - TimeUnit.NANOSECONDS.toMillis(total())) + SERVER_GUARD_MILLIS;
+    }
+
+    /** How long it had been by then, in nanoseconds. */
+    long until(long now) {
+        return Math.max(0, now - startedAt);
     }
 
     LockAttempt attempt() {
