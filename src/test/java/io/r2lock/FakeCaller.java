@@ -26,8 +26,9 @@ final class FakeCaller implements CoreSubscriber<HeldLock> {
 
     @Override
     public void onNext(HeldLock given) {
-        told.incrementAndGet();
+        // before it is told: whoever waits for that may release it at once
         hold.set(given);
+        told.incrementAndGet();
         if (cancelled) {
             release();
         }
