@@ -24,6 +24,10 @@ public final class TestBlockHoundIntegration implements BlockHoundIntegration {
                 .allowBlockingCallsInside("ch.qos.logback.classic.Logger", "callAppenders")
                 // reads /dev/urandom, which does not block; used by SCRAM's nonce and by TLS
                 .allowBlockingCallsInside("sun.security.provider.NativePRNG$RandomIO", "readFully")
+                // a timer that is disposed of leaves the JDK's queue, whose lock is held for a moment by whoever else
+                // uses it;
+                // Reactor's own integration allows that for adding and taking
+                .allowBlockingCallsInside("java.util.concurrent.ScheduledThreadPoolExecutor$DelayedWorkQueue", "remove")
                 // Netty's allocator takes a lock for a moment when it grows, on whichever thread encodes a message
                 .allowBlockingCallsInside("io.netty.buffer.AdaptivePoolingAllocator", "allocate")
                 // the driver makes its TLS context, and for that reads the certificates, on the event loop
