@@ -5,8 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
@@ -47,16 +47,26 @@ class PermitStormIT {
         canceller.dispose();
     }
 
-    /** Counts itself, until it ends or is cancelled: before its permit can be anybody else's. */
+    /**
+     * Counts itself while it runs: from a signal on, because a subscription on one thread and a cancel on another may cross, until it
+     * ends or is cancelled, which is before its permit can be anybody else's.
+     */
     private Mono<Long> work(int key) {
-        Duration time = Duration.ofNanos(ThreadLocalRandom.current().nextInt(1_000_000));
+        Duration half = Duration.ofNanos(ThreadLocalRandom.current().nextInt(500_000));
         return Mono.defer(() -> {
             AtomicInteger counted = inside.get(key);
-            most.accumulateAndGet(counted.incrementAndGet(), Math::max);
-            // a cancel and an end may cross
-            AtomicBoolean out = new AtomicBoolean();
-            Runnable leave = () -> counted.addAndGet(out.compareAndSet(false, true) ? -1 : 0);
-            return Mono.delay(time).doOnTerminate(leave).doOnCancel(leave);
+            AtomicReference<Boolean> in = new AtomicReference<>();
+            Runnable enter = () -> {
+                if (in.compareAndSet(null, true)) {
+                    most.accumulateAndGet(counted.incrementAndGet(), Math::max);
+                }
+            };
+            Runnable leave = () -> counted.addAndGet(Boolean.TRUE.equals(in.getAndSet(false)) ? -1 : 0);
+            return Mono.delay(half)
+                    .doOnNext(started -> enter.run())
+                    .then(Mono.delay(half))
+                    .doOnTerminate(leave)
+                    .doOnCancel(leave);
         });
     }
 
