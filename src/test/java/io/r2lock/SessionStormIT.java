@@ -96,9 +96,9 @@ class SessionStormIT {
         tryInFlight(900);
         releasing(900);
         working(client, 700);
-        handOver(client, 1_300);
+        handOver(client, 2_000);
         StormWaits waits = new StormWaits(storm, canceller, client, sessions);
-        waits.polling(900);
+        waits.polling(2_000);
         waits.waitingOnServer(50);
         waits.unlockedElsewhere(75);
         connecting(20);
