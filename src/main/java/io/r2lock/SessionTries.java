@@ -82,19 +82,23 @@ final class SessionTries {
 
     private void read(int index, Try ended) {
         switch (ended.answer()) {
-            // what comes behind a busy key will be given back, and so must not be shared
-            case GRANTED -> keys.take(index, Objects.requireNonNull(ended.lock()), busyAt == NONE);
+            // what comes behind a key that is still missing may be given back for that, and so must not be shared
+            case GRANTED -> keys.take(index, Objects.requireNonNull(ended.lock()), noneIsMissing());
             case BUSY -> busy(index);
             case CLAIMED -> {
                 if (mode == LockMode.EXCLUSIVE) {
                     busy(index);
-                } else if (busyAt == NONE && !keys.join(index)) {
+                } else if (noneIsMissing() && !keys.join(index)) {
                     busy(index);
                     claimed = true;
                 }
             }
             case FAILED, RELEASED, NOT_HELD -> failed = ended;
         }
+    }
+
+    private boolean noneIsMissing() {
+        return busyAt == NONE && failed == null;
     }
 
     private void busy(int index) {
