@@ -32,6 +32,7 @@ class HouseRulesTest {
         assertThat(face)
                 .containsExactlyInAnyOrder(
                         "AdvisoryLocks",
+                        "ConnectionOptions",
                         "LockRequest",
                         "HeldLock",
                         "SelfCheck",
