@@ -31,11 +31,19 @@ final class FakeClient {
     volatile boolean answersAtOnce = true;
 
     FakeClient() {
-        this(generation -> Mono.error(new IllegalStateException("no server")));
+        this(1);
+    }
+
+    FakeClient(int sessionConnections) {
+        this(generation -> Mono.error(new IllegalStateException("no server")), sessionConnections);
+    }
+
+    FakeClient(IntFunction<Mono<LockConnection>> waiting) {
+        this(waiting, 1);
     }
 
     /** {@code waiting} opens the connections that are waited on. */
-    FakeClient(IntFunction<Mono<LockConnection>> waiting) {
+    private FakeClient(IntFunction<Mono<LockConnection>> waiting, int sessionConnections) {
         locks = new DefaultAdvisoryLocks(
                 FakeConnection.source(
                         waiting,
@@ -47,7 +55,7 @@ final class FakeClient {
                             sessions.add(session);
                             return session.wire();
                         })),
-                FakeConnection.options(clock, noHeartbeat, 2));
+                FakeConnection.options(clock, noHeartbeat, 2, sessionConnections));
     }
 
     SessionSlot slot() {

@@ -138,14 +138,15 @@ final class FakeConnection {
     }
 
     static ClientOptions options(Scheduler clock, int maxConnections) {
-        return options(clock, clock, maxConnections);
+        return options(clock, clock, maxConnections, 1);
     }
 
-    static ClientOptions options(Scheduler clock, Scheduler heartbeatClock, int maxConnections) {
+    static ClientOptions options(
+            Scheduler clock, Scheduler heartbeatClock, int maxConnections, int sessionConnections) {
         return new ClientOptions(
                 clock,
                 maxConnections,
-                1,
+                sessionConnections,
                 1,
                 64,
                 null,
