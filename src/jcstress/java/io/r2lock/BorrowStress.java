@@ -22,7 +22,7 @@ public class BorrowStress implements Borrow.Taker {
 
     private static final ClientOptions OPTIONS = FakeConnection.options(Schedulers.parallel(), 1);
 
-    private final LockConnections connections = new LockConnections(generation -> Mono.never(), OPTIONS);
+    private final LockConnections connections = new LockConnections(generation -> Mono.never(), OPTIONS, 1);
     private final Borrow borrow = new Borrow(connections, this);
     private volatile int taken;
 
