@@ -200,12 +200,6 @@ public interface AdvisoryLocks {
      */
     interface Builder extends ConnectionOptions {
 
-        /** Default of {@link #heartbeat(Duration)}: 2 seconds. */
-        Duration DEFAULT_HEARTBEAT = Duration.ofSeconds(2);
-
-        /** Default of {@link #heartbeatDeadline(Duration)}: 3 seconds. */
-        Duration DEFAULT_HEARTBEAT_DEADLINE = Duration.ofSeconds(3);
-
         /** Default of {@link #closeGrace(Duration)}: 10 seconds. */
         Duration DEFAULT_CLOSE_GRACE = Duration.ofSeconds(10);
 
@@ -219,25 +213,6 @@ public interface AdvisoryLocks {
          * @return this
          */
         Builder defaultWait(Duration wait);
-
-        /**
-         * How often the server is asked, while anything is held, whether the backends of all holds still live: one statement a
-         * period, on a connection of its own. Together with {@link #heartbeatDeadline(Duration)} it is the time within which a
-         * holder learns that the network was cut silently. A connection that closes is noticed at once, without this.
-         *
-         * @param period from 10 ms to 1 hour, within what {@link #build()} checks
-         * @return this
-         */
-        Builder heartbeat(Duration period);
-
-        /**
-         * How long after a heartbeat was due its answer may come; then every hold that no answer has confirmed is lost. Under a
-         * third of it, a server that is slow to accept connections looks dead.
-         *
-         * @param deadline from 10 ms to 1 hour, within what {@link #build()} checks
-         * @return this
-         */
-        Builder heartbeatDeadline(Duration deadline);
 
         /**
          * How long {@link AdvisoryLocks#close()} lets holds go on.

@@ -2,7 +2,10 @@ package io.r2lock;
 
 import java.time.Duration;
 
-/** Those options of {@link AdvisoryLocks.Builder} that are about connections: how many of each kind, and how they are set up. */
+/**
+ * Those options of {@link AdvisoryLocks.Builder} that are about connections: how many of each kind, how they are set up, and how
+ * their loss is noticed.
+ */
 public interface ConnectionOptions {
 
     /** Default of {@link #maxConnections(int)}. */
@@ -19,6 +22,12 @@ public interface ConnectionOptions {
 
     /** Default of {@link #connectTimeout(Duration)}: 5 seconds. */
     Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(5);
+
+    /** Default of {@link #heartbeat(Duration)}: 2 seconds. */
+    Duration DEFAULT_HEARTBEAT = Duration.ofSeconds(2);
+
+    /** Default of {@link #heartbeatDeadline(Duration)}: 3 seconds. */
+    Duration DEFAULT_HEARTBEAT_DEADLINE = Duration.ofSeconds(3);
 
     /** Default of {@link #applicationName(String)}. */
     String DEFAULT_APPLICATION_NAME = "r2lock";
@@ -90,4 +99,23 @@ public interface ConnectionOptions {
      * @return this
      */
     AdvisoryLocks.Builder connectionSetting(String name, String value);
+
+    /**
+     * How often the server is asked, while anything is held, whether the backends of all holds still live: one statement a
+     * period, on a connection of its own. Together with {@link #heartbeatDeadline(Duration)} it is the time within which a
+     * holder learns that the network was cut silently. A connection that closes is noticed at once, without this.
+     *
+     * @param period from 10 ms to 1 hour, within what {@link AdvisoryLocks.Builder#build()} checks
+     * @return this
+     */
+    AdvisoryLocks.Builder heartbeat(Duration period);
+
+    /**
+     * How long after a heartbeat was due its answer may come; then every hold that no answer has confirmed is lost. Under a
+     * third of it, a server that is slow to accept connections looks dead.
+     *
+     * @param deadline from 10 ms to 1 hour, within what {@link AdvisoryLocks.Builder#build()} checks
+     * @return this
+     */
+    AdvisoryLocks.Builder heartbeatDeadline(Duration deadline);
 }

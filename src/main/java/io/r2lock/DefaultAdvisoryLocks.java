@@ -10,7 +10,6 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
 import org.slf4j.Logger;
@@ -41,7 +40,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final ConnectionSource source;
     private final Heartbeat heartbeat;
     private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
-    private final AtomicInteger waiting = new AtomicInteger();
+    private final Admission admission = new Admission(this);
     private final Disposable tick;
     private final Sinks.Empty<Void> drained = Sinks.empty();
     private final Mono<Void> close;
@@ -98,7 +97,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     /** Attempts that count against {@code maxWaiters}. */
     int waiting() {
-        return waiting.get();
+        return admission.waiting();
     }
 
     long now() {
@@ -161,50 +160,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
     @Nullable
     Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
-        if (closing) {
-            LockAttempt asked = spec.attempt(Duration.ZERO);
-            receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
-            return null;
-        }
-        if (waiting.incrementAndGet() > options.maxWaiters()) {
-            waiting.decrementAndGet();
-            LockAttempt asked = spec.attempt(Duration.ZERO);
-            receiver.failed(new LockNotAvailableException(
-                    "The queue is full: no " + asked + ", because " + options.maxWaiters()
-                            + " callers (maxWaiters) wait already",
-                    asked,
-                    false));
-            return null;
-        }
-        Hold innermost = context.getOrDefault(this, null);
-        return innermost == null
-                ? Acquire.fresh(this, spec, null, receiver)
-                : inside(new HoldChain(innermost), spec, receiver);
-    }
-
-    private @Nullable Acquire inside(HoldChain chain, LockSpec spec, Acquire.Receiver receiver) {
-        Hold surrounding = chain.innermost();
-        long owned = spec.requireNew()
-                ? 0
-                : spec.keys().stream()
-                        .filter(key -> chain.ownerOf(key, spec) != null)
-                        .count();
-        boolean all = owned == spec.keys().size();
-        boolean joins = all || (!spec.requireNew() && !spec.inSession() && chain.transaction() != null);
-        RuntimeException refused = all ? null : chain.unbounded(spec);
-        if (refused == null && owned > 0 && !joins) {
-            refused = new IllegalStateException(
-                    "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
-                            + " others, and no transaction in which those could be added. Ask for the others only.");
-        }
-        if (refused != null) {
-            waiting.decrementAndGet();
-            receiver.failed(refused);
-            return null;
-        }
-        return joins && surrounding != null
-                ? new JoinedAcquire(this, spec, surrounding, chain, receiver)
-                : Acquire.fresh(this, spec, surrounding, receiver);
+        return admission.attempt(spec, context.getOrDefault(this, null), receiver);
     }
 
     void begin(Acquire attempt) {
@@ -220,12 +176,12 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     }
 
     void granted(Acquire attempt) {
-        waiting.decrementAndGet();
+        admission.left();
         LOG.debug("Granted {}", attempt.spec);
     }
 
     void notGranted(Acquire attempt) {
-        waiting.decrementAndGet();
+        admission.left();
         ended(attempt);
     }
 
