@@ -63,7 +63,7 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                     holds.computeIfPresent(
                             words[2], (id, hold) -> hold.endedAt(hold.hasEnd() ? Math.max(hold.end(), time) : time));
                 case "told" -> holds.computeIfPresent(words[2], (id, hold) -> told(hold, words[3]));
-                case "ready", "refused", "waited" -> {}
+                case "ready", "refused", "waited", "event" -> {}
                 default -> throw new IllegalArgumentException(line);
             }
         }

@@ -62,6 +62,7 @@ final class LabProcess {
             case "random" -> new RandomHolds(this, log, Long.parseLong(option("seed")));
             case "told" -> new ToldHolds(this, log);
             case "permits" -> new PermitHolds(this, log, Integer.parseInt(option("permits")));
+            case "leads" -> new LeadingProcess(this, log, Boolean.parseBoolean(option("quick")));
             case "ignores-loss" -> new LossIgnorer(this, log);
             default -> throw new IllegalArgumentException("role: " + option("role"));
         };
