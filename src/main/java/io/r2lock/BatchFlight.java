@@ -55,7 +55,14 @@ final class BatchFlight {
 
     /** Only to see whether it is answered. */
     void probe() {
-        send(LockBatch.probe(whenOver));
+        ask(SessionSql.PROBE);
+    }
+
+    /** A message of statements that are no calls; its text is what the last of them answers. */
+    LockBatch ask(String question) {
+        LockBatch batch = new LockBatch(List.of(), question, whenOver);
+        send(batch);
+        return batch;
     }
 
     private void send(LockBatch batch) {

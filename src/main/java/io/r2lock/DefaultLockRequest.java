@@ -71,6 +71,11 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     @Override
+    public LockRequest durableTokens() {
+        return with(spec.withDurableTokens());
+    }
+
+    @Override
     public <T> Mono<T> guard(Mono<T> work) {
         Arguments.notNull("work", work);
         return single(hold -> work);
@@ -98,7 +103,21 @@ final class DefaultLockRequest implements LockRequest {
         return work instanceof Mono<T> mono ? guard(mono).flux() : many(hold -> work);
     }
 
+    /** Not before, so that the order in which a request was told does not matter. */
+    private void checkTokens() {
+        if (!spec.durableTokens() || (spec.inSession() && spec.permits() == 0)) {
+            return;
+        }
+        String scope = spec.inSession() ? "permit(...)" : "inTransaction()";
+        String why = spec.inSession()
+                ? "permits have no fencing tokens"
+                : "the id of a transaction is not durable before its COMMIT, with which the hold ends";
+        throw new IllegalArgumentException("durableTokens() needs a lock that is taken inSession(), was " + scope
+                + ", for the " + spec.attempt(Duration.ZERO) + ": " + why);
+    }
+
     private <T> Mono<T> single(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        checkTokens();
         return new Mono<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
@@ -108,6 +127,7 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     private <T> Flux<T> many(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        checkTokens();
         return new Flux<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
@@ -118,6 +138,7 @@ final class DefaultLockRequest implements LockRequest {
 
     @Override
     public Mono<HeldLock> acquire() {
+        checkTokens();
         return new AcquireMono(client, spec);
     }
 
@@ -127,8 +148,9 @@ final class DefaultLockRequest implements LockRequest {
                 ? "no wait"
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
         String how = (spec.inSession() ? ", in session" : "") + (spec.polls() ? ", polling" : "");
+        String tokens = spec.durableTokens() ? ", durable tokens" : "";
         String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
         String what = spec.permits() > 0 ? spec.attempt(Duration.ZERO).toString() : spec.mode() + " " + spec.keys();
-        return "LockRequest[" + what + ", " + wait + how + hold + "]";
+        return "LockRequest[" + what + ", " + wait + how + hold + tokens + "]";
     }
 }

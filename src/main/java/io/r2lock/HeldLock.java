@@ -55,6 +55,33 @@ public interface HeldLock {
     Connection connection();
 
     /**
+     * A number that is larger than that of every earlier hold of the keys, and smaller than that of every later one; for work that
+     * writes where the lock's transaction does not reach, and so may be overtaken: a holder that was paused, or cut off, may learn
+     * of its loss after the next one has begun. The resource refuses what comes with a smaller token than it has seen:
+     *
+     * <pre>{@code
+     * Mono<Void> written = locks.exclusive(key)
+     *         .inSession()
+     *         .guard(hold -> hold.fencingToken().flatMap(token -> store.put(document, token.asLong())));
+     * }</pre>
+     *
+     * <p>Cold: the first subscription asks the server, one round trip and one transaction id, and all later ones share its
+     * answer, so that a hold has one token. After an error the next one asks again. A cancel ends the subscription, not the
+     * statement. In transaction scope it runs on {@link #connection()} beside the statements of the work, and an error of the
+     * server's fails the transaction; in session scope it runs once on each session that holds one of the keys.
+     *
+     * <p>A joined hold has the token of the one whose key it uses. Where it took a new key in a transaction that had an id
+     * already, because it had written or had been asked for a token, there is none: another process may have held the key
+     * meanwhile, with a larger one.
+     *
+     * @return the token; {@link LockLostException} when the hold has ended, or ends before the answer is there; {@link
+     *     LockServerException} when the server refuses, as a standby does; {@link IllegalStateException} with the reason where
+     *     there cannot be one: for a permit, a joined hold as above, one that joined several holds, or at the end of the range
+     *     ({@link FencingToken#asLong()})
+     */
+    Mono<FencingToken> fencingToken();
+
+    /**
      * Tells that the hold ended and its holder had not ended it: what runs because of it, must stop. {@code guard} does that
      * by itself; whoever got the hold from {@link LockRequest#acquire()} listens here.
      *

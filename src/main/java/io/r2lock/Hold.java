@@ -43,6 +43,7 @@ abstract class Hold implements HeldLock {
     private volatile @Nullable TurnWaits turns;
 
     private final Children children = new Children();
+    private final HoldToken token = new HoldToken(this);
 
     private volatile @Nullable Disposable expiry;
     private volatile @Nullable Consumer<AdvisoryLockException> worker;
@@ -80,6 +81,14 @@ abstract class Hold implements HeldLock {
     public final LockMode mode() {
         return spec.mode();
     }
+
+    @Override
+    public final Mono<FencingToken> fencingToken() {
+        return token.get();
+    }
+
+    /** Asks the server, at each subscription; never cancelled. */
+    abstract Mono<FencingToken> askToken();
 
     @Override
     public final Mono<Void> commit() {

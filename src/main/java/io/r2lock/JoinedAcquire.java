@@ -27,9 +27,15 @@ final class JoinedAcquire extends StatementAcquire {
     /** The holds that this one cannot outlive: the parent, and those of other roots that have its keys. */
     private final Set<Hold> anchors = new LinkedHashSet<>();
 
+    /** Those that have its keys, but the missing ones. */
+    private final Set<Hold> owners = new LinkedHashSet<>();
+
     private final GatePass places;
     private final @Nullable Waiter section;
     private @Nullable String impossible;
+
+    /** The transaction had an id when it took the missing keys. */
+    private volatile boolean hadIdBefore;
 
     /** Who has the first key. */
     private @Nullable Hold holder;
@@ -66,6 +72,7 @@ final class JoinedAcquire extends StatementAcquire {
             return new ChildKey(takenIn(), key);
         }
         anchor(owner);
+        owners.add(owner);
         if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
             impossible =
                     "the same chain holds " + key + " as shared, and two chains that both ask for more would deadlock"
@@ -163,6 +170,11 @@ final class JoinedAcquire extends StatementAcquire {
     }
 
     @Override
+    void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
+        on.ask(sql, number -> hadIdBefore = number == LockSql.HAS_ID, listener);
+    }
+
+    @Override
     void granted() {
         if (!missing.isEmpty()) {
             places.prove();
@@ -255,6 +267,15 @@ final class JoinedAcquire extends StatementAcquire {
     /** The hold that has the first key on the server. */
     Hold holder() {
         return Objects.requireNonNull(holder);
+    }
+
+    Set<Hold> owners() {
+        return owners;
+    }
+
+    /** Whether an id of the transaction may be older than the lock. */
+    boolean hadIdBefore() {
+        return hadIdBefore;
     }
 
     /** The nearest transaction around it, which may have ended meanwhile. */

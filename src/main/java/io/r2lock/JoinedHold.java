@@ -4,6 +4,7 @@ import io.r2dbc.spi.Connection;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Mono;
 
 /**
  * A hold that uses what those around it have: their keys, or the transaction of one. Its end gives up its turn among its siblings;
@@ -48,6 +49,11 @@ final class JoinedHold extends Hold {
     }
 
     @Override
+    Mono<FencingToken> askToken() {
+        return JoinedToken.ask(this, own);
+    }
+
+    @Override
     public int backendPid() {
         return own.holder().backendPid();
     }
@@ -82,8 +88,13 @@ final class JoinedHold extends Hold {
     }
 
     /** Where the keys that it has locked itself are. */
-    private TransactionHold taken() {
+    TransactionHold taken() {
         return Objects.requireNonNull(transaction);
+    }
+
+    /** What {@link Lane#freeing} was when it had its keys. */
+    int freeingBefore() {
+        return freeingBefore;
     }
 
     private void verify() {

@@ -36,15 +36,11 @@ final class LockBatch implements TextExchange.Listener {
         this(calls, SessionSql.SESSION_LOCKS, whenOver);
     }
 
-    private LockBatch(List<SessionCall> calls, String question, Runnable whenOver) {
+    /** {@code question}: what a batch without calls asks. */
+    LockBatch(List<SessionCall> calls, String question, Runnable whenOver) {
         this.calls = calls;
         this.question = question;
         this.whenOver = whenOver;
-    }
-
-    /** One that asks nothing but an answer. */
-    static LockBatch probe(Runnable whenOver) {
-        return new LockBatch(List.of(), SessionSql.PROBE, whenOver);
     }
 
     List<SessionCall> calls() {

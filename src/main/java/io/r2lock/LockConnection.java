@@ -5,6 +5,7 @@ import io.r2dbc.spi.Wrapped;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.IntConsumer;
 import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -190,7 +191,11 @@ final class LockConnection implements Watched {
 
     /** As {@link #ask}, for statements that say beside which backend it was. */
     void askWithPid(String sql, Exchange.Listener listener) {
-        Exchange.ask(wire, sql, number -> pid = number, listener);
+        ask(sql, number -> pid = number, listener);
+    }
+
+    void ask(String sql, IntConsumer numbers, Exchange.Listener listener) {
+        Exchange.ask(wire, sql, numbers, listener);
     }
 
     void ask(String sql, Exchange.Listener listener) {

@@ -134,6 +134,23 @@ public interface LockRequest {
     LockRequest holdAtMost(Duration hold);
 
     /**
+     * Makes {@link HeldLock#fencingToken()} durable, for a resource outside the database: the server writes the token's id to its log,
+     * and flushes that, before it answers. Without this the server may, after a crash or a failover, give out ids again that had
+     * left it within the last second or so, and the resource would refuse a new holder, or take it for the old one.
+     *
+     * <p>It costs one flush of the log a token (one for all that are asked for at a time on a shared connection), which is one write to
+     * the disk, and, where the server has synchronous standbys, their answer; with {@code fsync} off, or asynchronous standbys, it
+     * promises nothing more than those do. Session locks on the same connection wait meanwhile, and a server that does not answer
+     * within 3 s loses that connection, as with any other message.
+     *
+     * <p>In session scope only, and not for permits: {@code guard} and {@link #acquire()} throw {@link IllegalArgumentException}
+     * otherwise. A request that joins a hold without it gets no token, but an {@link IllegalStateException}.
+     *
+     * @return a new request
+     */
+    LockRequest durableTokens();
+
+    /**
      * Runs a {@code Mono} under the lock.
      *
      * @param work subscribed to once the lock is granted, with the hold in its Context

@@ -32,8 +32,13 @@ final class LockSql {
             "SELECT set_config('r2lock.lock_timeout',current_setting('lock_timeout'),true),"
                     + "set_config('r2lock.statement_timeout',current_setting('statement_timeout'),true);";
 
+    /** What a nested lock's statement answers where the transaction had an id before; else 0. */
+    static final int HAS_ID = 1;
+
+    private static final String HAD_ID = ";SELECT (pg_current_xact_id_if_assigned() IS NOT NULL)::int";
+
     private static final String RESTORE_LIMITS =
-            ";SELECT set_config('lock_timeout',current_setting('r2lock.lock_timeout'),true),"
+            ",set_config('lock_timeout',current_setting('r2lock.lock_timeout'),true),"
                     + "set_config('statement_timeout',current_setting('r2lock.statement_timeout'),true)";
 
     /** Everything that DISCARD ALL does, except deallocating the prepared statements that the driver relies on. */
@@ -139,6 +144,15 @@ final class LockSql {
         return sql.append("))").toString();
     }
 
+    /** The id of the transaction, which it is given if it has none; as a text, which the driver reads from any type. */
+    static final String TOKEN = "SELECT pg_current_xact_id()::text";
+
+    /** As {@link #TOKEN}, but an empty text where this transaction's backend does not hold the keys any more. */
+    static String tokenIfHeld(Collection<LockKey> keys, LockMode mode) {
+        return "SELECT CASE WHEN " + countHeld(keys, mode) + "=" + keys.size()
+                + " THEN pg_current_xact_id()::text ELSE '' END";
+    }
+
     /** Newer than the oldest server that is supported. */
     private static boolean isOptional(String setting) {
         return setting.equals("transaction_timeout");
@@ -161,7 +175,7 @@ final class LockSql {
         if (limited) {
             setLimits(sql, limitMillis);
         }
-        take(sql, keys, mode, withPid);
+        take(sql, keys, mode, withPid ? "SELECT pg_backend_pid()," : "SELECT ");
         if (limited) {
             sql.append(";SET LOCAL lock_timeout=").append(quoted(limits.lockTimeout()));
             sql.append(";SET LOCAL statement_timeout=").append(quoted(limits.statementTimeout()));
@@ -175,27 +189,34 @@ final class LockSql {
         return withPid ? sql + ";SELECT pg_backend_pid()" : sql;
     }
 
-    /** As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. */
+    /**
+     * As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. Whether the transaction
+     * had an id is read behind the lock, in the same message, so that nothing else can have given it one in between.
+     */
     static String lockNested(List<LockKey> keys, LockMode mode, long limitMillis) {
         StringBuilder sql =
                 new StringBuilder(512).append("SAVEPOINT r2lock_nested;").append(SAVE_LIMITS);
         setLimits(sql, limitMillis);
-        take(sql, keys, mode, false);
-        return sql.append(RESTORE_LIMITS).append(';').append(KEEP_NESTED).toString();
+        take(sql, keys, mode, "SELECT true,");
+        return sql.append(HAD_ID)
+                .append(RESTORE_LIMITS)
+                .append(';')
+                .append(KEEP_NESTED)
+                .toString();
     }
 
-    /** As {@link #tryLock}, inside a transaction; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
+    /** As {@link #tryLock}, inside a transaction, and whether that had an id; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
     static String tryLockNested(List<LockKey> keys, LockMode mode) {
-        return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode);
+        return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode) + HAD_ID;
     }
 
     static void setLimits(StringBuilder sql, long lockMillis) {
         sql.append("SET LOCAL lock_timeout=").append(lockMillis).append(";SET LOCAL statement_timeout=0;");
     }
 
-    private static void take(StringBuilder sql, List<LockKey> keys, LockMode mode, boolean withPid) {
-        String call = (withPid ? "SELECT pg_backend_pid()," : "SELECT ")
-                + (mode == LockMode.EXCLUSIVE ? "pg_advisory_xact_lock(" : "pg_advisory_xact_lock_shared(");
+    private static void take(StringBuilder sql, List<LockKey> keys, LockMode mode, String select) {
+        String call =
+                select + (mode == LockMode.EXCLUSIVE ? "pg_advisory_xact_lock(" : "pg_advisory_xact_lock_shared(");
         for (int i = 0; i < keys.size(); i++) {
             sql.append(i == 0 ? "" : ";").append(call);
             number(sql, keys.get(i)).append(')');

@@ -79,6 +79,11 @@ final class SessionBackend implements SessionLock.Place, SessionConnection.Liste
         });
     }
 
+    @Override
+    public void token(boolean durable, TokenCall caller) {
+        connection.token(durable, caller);
+    }
+
     @Nullable
     String unfitFor(List<LockKey> keys) {
         return facts.unfitFor(keys);

@@ -4,8 +4,6 @@ import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.R2dbcTimeoutException;
 import java.util.List;
 import java.util.Queue;
-import java.util.concurrent.RejectedExecutionException;
-import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -47,24 +45,21 @@ final class SessionConnection {
 
     private static final Logger LOG = LoggerFactory.getLogger(SessionConnection.class);
 
-    private static final AtomicIntegerFieldUpdater<SessionConnection> WORK =
-            AtomicIntegerFieldUpdater.newUpdater(SessionConnection.class, "work");
-
     private final PostgresqlConnection wire;
     private final int pid;
-    private final Scheduler loop;
+    private final Drain drain;
     private final Listener listener;
     private final Queue<SessionCall> arrived =
             Queues.<SessionCall>unboundedMultiproducer().get();
     private final AtomicReference<@Nullable Throwable> endsFor = new AtomicReference<>();
     private final Sinks.Empty<Void> closed = Sinks.empty();
-    private volatile int work;
     private volatile boolean deadlineMet;
     private volatile boolean probed;
 
     private final SessionClaims claims = new SessionClaims();
     private final Reconciliation doubt = new Reconciliation(claims);
     private final SessionQueue queue = new SessionQueue();
+    private final TokenCalls tokens = new TokenCalls();
     private final BatchFlight flight;
     /** Written by the drain. */
     private volatile boolean ended;
@@ -73,8 +68,8 @@ final class SessionConnection {
         this.wire = wire;
         this.pid = pid;
         this.listener = listener;
-        this.flight = new BatchFlight(wire, clock, this::signal, this::meetDeadline);
-        this.loop = loopOf(wire);
+        this.drain = new Drain(loopOf(wire), this::pass, this::failed);
+        this.flight = new BatchFlight(wire, clock, drain::signal, this::meetDeadline);
         // the only sign of a connection that closes while idle, and it costs no statement
         wire.getNotifications().subscribe(ignored -> {}, this::broken, () -> broken(closedError()));
     }
@@ -92,25 +87,31 @@ final class SessionConnection {
     /** Takes a lock if that is free; never waits for one. */
     void lock(LockKey key, LockMode mode, SessionCall.Listener caller) {
         arrived.offer(new SessionCall(false, key, mode, caller));
-        schedule();
+        drain.schedule();
     }
 
     /** Gives back a lock that was granted. */
     void unlock(LockKey key, LockMode mode, SessionCall.Listener caller) {
         arrived.offer(new SessionCall(true, key, mode, caller));
-        schedule();
+        drain.schedule();
+    }
+
+    /** Has the session assigned an id, which it does while it holds what it was granted before. */
+    void token(boolean durable, TokenCall caller) {
+        tokens.add(durable, caller);
+        drain.schedule();
     }
 
     /** Finds out in time whether the server still answers, where no call does. */
     void probe() {
         probed = true;
-        schedule();
+        drain.schedule();
     }
 
     /** In doubt, or no longer needed; every lock ends with the backend. */
     void close() {
         endsFor.compareAndSet(null, closedError());
-        schedule();
+        drain.schedule();
     }
 
     /** Completes when the socket is closed. */
@@ -124,45 +125,17 @@ final class SessionConnection {
 
     private void broken(Throwable why) {
         endsFor.compareAndSet(null, why);
-        signal();
+        drain.signal();
     }
 
     private void meetDeadline() {
         deadlineMet = true;
-        schedule();
+        drain.schedule();
     }
 
-    private void schedule() {
-        if (WORK.getAndIncrement(this) != 0) {
-            return;
-        }
-        try {
-            loop.schedule(this::drain);
-        } catch (RejectedExecutionException e) {
-            // the event loop has ended, so nothing else runs there
-            drain();
-        }
-    }
-
-    /** For signals of the driver, which come on the event loop. */
-    private void signal() {
-        if (WORK.getAndIncrement(this) == 0) {
-            drain();
-        }
-    }
-
-    private void drain() {
-        int seen = work;
-        do {
-            try {
-                pass();
-            } catch (Throwable thrown) {
-                // a drain that stopped here would never run again
-                endsFor.compareAndSet(null, thrown);
-                finish(thrown);
-            }
-            seen = WORK.addAndGet(this, -seen);
-        } while (seen != 0);
+    private void failed(Throwable thrown) {
+        endsFor.compareAndSet(null, thrown);
+        finish(thrown);
     }
 
     private void pass() {
@@ -185,8 +158,10 @@ final class SessionConnection {
     private void takeAnswers() {
         for (LockBatch batch = flight.takeOver(); batch != null; batch = flight.takeOver()) {
             Throwable error = batch.error();
-            if (error != null) {
+            if (error != null && (!tokens.isMessage(batch) || SqlStates.isConnectionGone(SqlStates.of(error)))) {
                 failed(batch, error);
+            } else if (tokens.isMessage(batch)) {
+                tokens.answered(batch);
             } else if (doubt.isUnderWay()) {
                 doubt.answered(batch, this::lose);
             } else {
@@ -230,6 +205,7 @@ final class SessionConnection {
     }
 
     private void takeArrived() {
+        tokens.takeArrived();
         for (SessionCall call = arrived.poll(); call != null; call = arrived.poll()) {
             if (ended) {
                 call.tell(SessionCall.Answer.FAILED, endsFor.get());
@@ -274,6 +250,9 @@ final class SessionConnection {
             }
             return;
         }
+        if (tokens.isWaiting() && !queue.isAlone() && !flight.isFull()) {
+            tokens.send(flight);
+        }
         while (!queue.isEmpty() && (queue.isAlone() ? flight.isQuiet() : !flight.isFull())) {
             flight.send(queue.next(flight.isQuiet()));
         }
@@ -294,6 +273,7 @@ final class SessionConnection {
 
     private void finish(Throwable why) {
         if (ended) {
+            tokens.fail(why);
             return;
         }
         ended = true;
@@ -305,6 +285,7 @@ final class SessionConnection {
         for (SessionCall call : unanswered) {
             call.tell(SessionCall.Answer.FAILED, why);
         }
+        tokens.fail(why);
     }
 
     /** Nothing is sent any more; so when the first of those is told whom that concerns. */

@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Mono;
 
 /**
  * A hold of session locks. Commit and release are the same: there is no transaction.
@@ -84,6 +85,17 @@ final class SessionHold extends Hold {
     public Connection connection() {
         throw new UnsupportedOperationException("A hold in session scope has no connection of its own: its " + attempt()
                 + " shares one with other holds. Ask for the lock with inTransaction() to write in its transaction.");
+    }
+
+    @Override
+    Mono<FencingToken> askToken() {
+        if (spec.permits() > 0) {
+            return Mono.error(
+                    new IllegalStateException(
+                            "No fencing token for the " + attempt()
+                                    + ": permits are held side by side, so that a smaller token does not mean that its hold has ended"));
+        }
+        return SessionToken.ask(this, locks);
     }
 
     @Override

@@ -23,6 +23,9 @@ final class SessionLock extends Baton {
 
         /** Called once, also after a loss. */
         void unlock(SessionLock lock, SessionCall.Listener told);
+
+        /** Has the session assign a transaction id; not after the lock was given back. */
+        void token(boolean durable, TokenCall caller);
     }
 
     final LockKey key;
@@ -49,6 +52,10 @@ final class SessionLock extends Baton {
 
     int pid() {
         return place.pid();
+    }
+
+    Place place() {
+        return place;
     }
 
     long since() {

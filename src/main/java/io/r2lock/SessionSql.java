@@ -21,6 +21,13 @@ final class SessionSql {
     /** Is the connection alive? */
     static final String PROBE = "SELECT ''";
 
+    /**
+     * As {@link LockSql#TOKEN}, with a record of the id in the log, which is flushed before the answer comes: after a crash the server
+     * assigns larger ones. Without the record there is nothing to flush, and the counter may go back.
+     */
+    static final String DURABLE_TOKEN = "SET LOCAL synchronous_commit=on;"
+            + "SELECT pg_logical_emit_message(true,'r2lock','')::text;" + LockSql.TOKEN;
+
     /** After an error on a connection that waited for a session lock: a wait that was cancelled may have been granted all the same. */
     static final String UNLOCK_ALL = "SELECT pg_advisory_unlock_all()";
 

@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import java.util.Objects;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -26,6 +27,11 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
     private volatile @Nullable Lease lease;
     private volatile @Nullable ServerCancel cancel;
     private volatile @Nullable SessionLock lock;
+
+    /** The lock and the tokens that are asked for: the connection is given back when none is left. */
+    private final AtomicInteger uses = new AtomicInteger(1);
+
+    private volatile @Nullable Runnable whenUnused;
 
     SessionWait(SessionAcquire request, LockKey key) {
         this.request = request;
@@ -136,7 +142,33 @@ final class SessionWait implements Borrow.Taker, SessionLock.Place, LockConnecti
     }
 
     @Override
+    public void token(boolean durable, TokenCall caller) {
+        if (uses.getAndUpdate(count -> count == 0 ? 0 : count + 1) == 0) {
+            caller.answered("", new IllegalStateException("the lock was given back"));
+            return;
+        }
+        LockConnection on = connection();
+        long limit = on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        TextExchange.askLast(on.wire(), durable ? SessionSql.DURABLE_TOKEN : LockSql.TOKEN, (text, error) -> {
+            on.inTime(limit);
+            caller.answered(text, error);
+            noLongerUsed();
+        });
+    }
+
+    @Override
     public void unlock(SessionLock held, SessionCall.Listener told) {
+        whenUnused = () -> unlockNow(held, told);
+        noLongerUsed();
+    }
+
+    private void noLongerUsed() {
+        if (uses.decrementAndGet() == 0) {
+            Objects.requireNonNull(whenUnused).run();
+        }
+    }
+
+    private void unlockNow(SessionLock held, SessionCall.Listener told) {
         LockConnection on = connection();
         if (!on.isUsable()) {
             lease().giveBack();

@@ -26,6 +26,32 @@ final class TextExchange implements CoreSubscriber<PostgresqlResult> {
         void ended(@Nullable Throwable error);
     }
 
+    /** What the last of the statements answers. */
+    static void askLast(PostgresqlConnection connection, String sql, TokenCall caller) {
+        ask(connection, sql, new Last(caller));
+    }
+
+    /** Keeps the text of the last statement until all has ended. */
+    private static final class Last implements Listener {
+
+        private final TokenCall caller;
+        private String text = "";
+
+        Last(TokenCall caller) {
+            this.caller = caller;
+        }
+
+        @Override
+        public void text(int statement, String answer) {
+            text = answer;
+        }
+
+        @Override
+        public void ended(@Nullable Throwable error) {
+            caller.answered(error == null ? text : "", error);
+        }
+    }
+
     private final Listener listener;
     private int statements;
     private @Nullable Throwable error;

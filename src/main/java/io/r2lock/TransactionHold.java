@@ -10,6 +10,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Mono;
 
 /**
  * A hold that is a transaction.
@@ -106,6 +107,12 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
     @Override
     boolean hasTaken(LockKey key) {
         return spec.keys().contains(key) || nestedKeys.contains(key);
+    }
+
+    @Override
+    Mono<FencingToken> askToken() {
+        // BEGIN and the lock stand in one message, so that no id can have been assigned before the grant
+        return TokenStatement.ask(this, this, spec.keys(), 0);
     }
 
     @Override

@@ -87,6 +87,11 @@ final class FakeSlots implements PermitGates.Server, SessionLock.Place {
     }
 
     @Override
+    public void token(boolean durable, TokenCall caller) {
+        throw new UnsupportedOperationException("permits have no tokens");
+    }
+
+    @Override
     public void unlock(SessionLock lock, SessionCall.Listener told) {
         unlocks.incrementAndGet();
         pending.add(() -> {

@@ -34,6 +34,7 @@ class HouseRulesTest {
                         "AdvisoryLocks",
                         "ConnectionOptions",
                         "LockRequest",
+                        "FencingToken",
                         "HeldLock",
                         "SelfCheck",
                         "LockHoldExpiredException",
