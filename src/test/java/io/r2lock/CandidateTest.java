@@ -22,7 +22,7 @@ import reactor.core.publisher.Sinks;
 import reactor.test.StepVerifier;
 import reactor.test.publisher.TestPublisher;
 
-/** One candidate, in a time that stands still. */
+/** The terms of one candidate, in a time that stands still. */
 class CandidateTest {
 
     private static final Duration PATIENCE = Duration.ofSeconds(10);
@@ -222,120 +222,6 @@ class CandidateTest {
                 .expectComplete()
                 .verify(PATIENCE);
         assertThat(elections.kinds()).containsExactly(ELECTED, LOST);
-    }
-
-    private void untilRefused(int times) {
-        FakeClient.until(times + " attempts", () -> {
-            boolean enough = client.refusedAt.size() >= times;
-            if (!enough) {
-                client.clock.advanceTimeBy(Duration.ofMillis(10));
-            }
-            return enough;
-        });
-    }
-
-    @Test
-    void serverThatRefuses_isAskedAgain_lessAndLessOften_andThatIsLogged() {
-        residue.allowLog(Level.WARN, "io.r2lock");
-        client.refusal = new IllegalStateException("no server today");
-        try (LogCount lines = new LogCount(Level.WARN)) {
-            Elections.Idle idle = elections.new Idle();
-            untilRefused(15);
-            List<Long> at = client.refusedAt;
-            long nominal = 100;
-            for (int i = 1; i < 15; i++) {
-                // time runs on a little before each of them has come
-                assertThat(at.get(i) - at.get(i - 1)).isBetween(nominal / 2, nominal * 3 / 2 + 1_000);
-                nominal = Math.min(2 * nominal, 5_000);
-            }
-            assertThat(idle.ended).hasValue(0);
-            assertThat(lines.messages())
-                    .isNotEmpty()
-                    .allSatisfy(line -> assertThat(line)
-                            .contains("election", "campaigns in a row", "LockServerException", "no server today"));
-            client.refusal = null;
-            idle.untilLeader(1);
-            idle.call.dispose();
-        }
-        assertThat(elections.kinds()).containsExactly(ELECTED, RESIGNED);
-        client.assertRest();
-    }
-
-    @Test
-    void aFewFailures_areNoNews() {
-        for (int i = 0; i < 2; i++) {
-            client.refusal = new IllegalStateException("restarting");
-            int most = client.refusedAt.size() + Candidate.FAILURES_TO_WARN - 1;
-            Elections.Idle idle = elections.new Idle();
-            untilRefused(most);
-            client.refusal = null;
-            idle.untilLeader(1);
-            idle.call.dispose();
-            client.assertRest();
-            client.newest().breaks(new IOException("gone"));
-        }
-    }
-
-    @Test
-    void tokenThatCannotBeHad_isAFailureOfTheCampaign() {
-        var tokens = elections.tokens;
-        for (RuntimeException passing :
-                List.of(new LockServerException("no", OTHER, null), new LockLostException("no", OTHER, null))) {
-            elections.tokens = hold -> Mono.error(passing);
-            Elections.Idle idle = elections.new Idle();
-            FakeClient.until("a release", () -> client.locks.live() == 0 && client.sessions.size() > 0);
-            assertThat(client.newest().held()).isEmpty();
-            elections.tokens = tokens;
-            idle.untilLeader(1);
-            idle.call.dispose();
-        }
-        assertThat(elections.kinds()).containsExactly(ELECTED, RESIGNED, ELECTED, RESIGNED);
-        for (RuntimeException last : List.of(
-                new IllegalStateException("unsafe"), new IllegalArgumentException("no"), new ArithmeticException())) {
-            elections.tokens = hold -> Mono.error(last);
-            assertFailsWith(last, leadership -> Flux.never());
-            elections.tokens = hold -> {
-                throw last;
-            };
-            assertFailsWith(last, leadership -> Flux.never());
-        }
-        assertThat(elections.kinds()).hasSize(4);
-    }
-
-    @Test
-    void closedClient_endsIt_wherever() {
-        Elections.Idle leader = elections.new Idle();
-        leader.assertIsLeader(1);
-        Elections.Idle queued = elections.new Idle();
-        assertThat(client.locks.waiting()).isEqualTo(1);
-        client.locks.close().subscribe();
-        FakeClient.until("the end of the wait", () -> queued.error.get() instanceof LocksClosedException);
-        client.graceIsOver();
-        FakeClient.until("the end", () -> leader.error.get() != null);
-        assertThat(leader.error.get()).isInstanceOf(LocksClosedException.class);
-        assertThat(leader.cancelled).hasValue(1);
-        assertThat(elections.kinds()).containsExactly(ELECTED, LOST);
-        Elections.Idle late = elections.new Idle();
-        assertThat(late.error.get()).isInstanceOf(LocksClosedException.class);
-    }
-
-    @Test
-    void aWaitThatIsOver_isNoError_andLeadsToTheEndOfTheQueue() {
-        Elections.Idle leader = elections.new Idle();
-        leader.assertIsLeader(1);
-        Elections.Idle first = elections.new Idle();
-        Elections.Idle second = elections.new Idle();
-        for (int i = 0; i < 10; i++) {
-            client.clock.advanceTimeBy(Duration.ofSeconds(Candidate.WAIT_SECONDS));
-            FakeClient.until("both wait", () -> client.locks.waiting() == 2);
-        }
-        assertThat(first.ended.get() + second.ended.get()).isZero();
-        assertThat(first.error.get()).isNull();
-        leader.call.dispose();
-        FakeClient.until("a successor", () -> first.begun.get() + second.begun.get() == 1);
-        first.call.dispose();
-        second.call.dispose();
-        client.assertRest();
     }
 
     @Test

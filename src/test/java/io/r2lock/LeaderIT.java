@@ -29,7 +29,7 @@ class LeaderIT {
     private static final Logger FIGURES = LoggerFactory.getLogger(LeaderIT.class);
 
     private static final boolean LONG = Boolean.getBoolean("long");
-    private static final int KILLS = LONG ? 50 : 4;
+    private static final int KILLS = LONG ? 50 : 3;
     private static final int OTHERS = LONG ? 50 : 5;
     private static final Duration PATIENCE = Duration.ofSeconds(30);
     private static final Duration SOON = Duration.ofSeconds(5);
