@@ -141,7 +141,8 @@ final class Candidate<T> {
                             + " campaigns in a row failed, the"
                             + " last with " + known.getClass().getSimpleName()
                             + (known.sqlState() == null ? "" : " (SQLSTATE " + known.sqlState() + ")")
-                            + ", cause: " + known.getCause() + ". It goes on trying.");
+                            + (known.getCause() == null ? "" : ": " + known.getCause())
+                            + ". It goes on trying.");
         }
         return Duration.ofMillis(backoff.nextMillis());
     }

@@ -30,14 +30,17 @@ public interface LeaderElection {
      * the work's backpressure. At the end of a term:
      *
      * <ul>
-     *   <li>The work completed: the lock is released, then the candidate completes.
+     *   <li>The work completed: the lock is released, then the candidate completes. It does so too where the lock turns out to
+     *       have been lost by then, which {@link #events()} tells.
      *   <li>The work failed, or could not be called: the lock is released, then the candidate fails with that very error,
      *       whatever its class.
-     *   <li>The lock was lost: the work is cancelled, and the candidate campaigns again after a pause.
+     *   <li>The lock was lost: the work is cancelled, and the candidate campaigns again after a pause. Work that ignores its
+     *       cancel, as code that blocks does, goes on meanwhile, and may meet itself.
      *   <li>{@link Leadership#resign()}: the same, after the lock was released.
      * </ul>
      *
-     * <p><b>Cancel</b> is safe at every instant: it ends the campaign, or cancels the work and then releases the lock.
+     * <p><b>Cancel</b> is safe at every instant: it ends the campaign, or cancels the work and then releases the lock. Do so before
+     * {@link AdvisoryLocks#close()}, which else lets a leader go on for its whole grace.
      *
      * <p><b>Errors</b> of campaigning do not end it: a server that cannot be reached, refuses, or has no room is asked again
      * after pauses from 100 ms to 5 s, give or take half, for ever; when that goes on, it is logged at WARN. What ends it are

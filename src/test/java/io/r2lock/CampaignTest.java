@@ -54,8 +54,8 @@ class CampaignTest {
             List<Long> at = client.refusedAt;
             long nominal = 100;
             for (int i = 1; i < 15; i++) {
-                // time runs on a little before each of them has come
-                assertThat(at.get(i) - at.get(i - 1)).isBetween(nominal / 2, nominal * 3 / 2 + 1_000);
+                // time runs on before each of them has come; without a limit the last would be a quarter of an hour
+                assertThat(at.get(i) - at.get(i - 1)).isBetween(nominal / 2, nominal * 3 / 2 + 60_000);
                 nominal = Math.min(2 * nominal, 5_000);
             }
             assertThat(idle.ended).hasValue(0);
@@ -67,7 +67,7 @@ class CampaignTest {
             idle.untilLeader(1);
             idle.call.dispose();
         }
-        assertThat(elections.kinds()).containsExactly(ELECTED, RESIGNED);
+        elections.assertTold(ELECTED, RESIGNED);
         client.assertRest();
     }
 
@@ -99,7 +99,7 @@ class CampaignTest {
             idle.untilLeader(1);
             idle.call.dispose();
         }
-        assertThat(elections.kinds()).containsExactly(ELECTED, RESIGNED, ELECTED, RESIGNED);
+        elections.assertTold(ELECTED, RESIGNED, ELECTED, RESIGNED);
         for (RuntimeException last : List.of(
                 new IllegalStateException("unsafe"), new IllegalArgumentException("no"), new ArithmeticException())) {
             elections.tokens = hold -> Mono.error(last);
@@ -124,7 +124,7 @@ class CampaignTest {
         FakeClient.until("the end", () -> leader.error.get() != null);
         assertThat(leader.error.get()).isInstanceOf(LocksClosedException.class);
         assertThat(leader.cancelled).hasValue(1);
-        assertThat(elections.kinds()).containsExactly(ELECTED, LOST);
+        elections.assertTold(ELECTED, LOST);
         Elections.Idle late = elections.new Idle();
         assertThat(late.error.get()).isInstanceOf(LocksClosedException.class);
     }

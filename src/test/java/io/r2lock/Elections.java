@@ -51,6 +51,11 @@ final class Elections {
         return told.stream().map(LeadershipEvent::kind).toList();
     }
 
+    /** Waits for exactly these events to have been told, which some are after a release only. */
+    void assertTold(LeadershipEvent.Kind... kinds) {
+        FakeClient.until(List.of(kinds) + ", told were " + told, () -> kinds().equals(List.of(kinds)));
+    }
+
     /** A candidate whose work never ends by itself. */
     final class Idle {
 
@@ -58,13 +63,19 @@ final class Elections {
         final AtomicInteger begun = new AtomicInteger();
         final AtomicInteger cancelled = new AtomicInteger();
         final AtomicInteger ended = new AtomicInteger();
+        /** Whether the lock was still held when the work was cancelled, each time. */
+        final Queue<Boolean> heldAtCancel = new ConcurrentLinkedQueue<>();
+
         final AtomicReference<@Nullable Throwable> error = new AtomicReference<>();
         final Disposable call;
 
         Idle() {
             call = lead(given -> {
                         leadership.set(given);
-                        return Flux.never()
+                        return Flux.deferContextual(context -> {
+                                    Hold hold = context.get(client.locks);
+                                    return Flux.never().doOnCancel(() -> heldAtCancel.add(hold.isOpen()));
+                                })
                                 .doOnSubscribe(subscription -> {
                                     begun.incrementAndGet();
                                     happened.add("work");
