@@ -169,6 +169,16 @@ public interface AdvisoryLocks {
     LockRequest permit(LockKey key, int permits);
 
     /**
+     * Makes an election of one leader among all processes that ask for this key. Takes nothing yet: {@link LeaderElection#lead}
+     * does.
+     *
+     * @param key what is led; nothing else should lock it
+     * @return an election, whose {@link LeaderElection#events()} tell of its own candidates
+     * @throws IllegalArgumentException when {@code key} is {@code null}
+     */
+    LeaderElection leaderElection(LockKey key);
+
+    /**
      * Looks at the server, and at what stands between it and this client: does it really exclude, is it a standby, does a
      * pooler give each transaction another server process, how many locks has it room for. A client looks so by itself before
      * its first lock, and refuses what cannot work; this says the rest, for a health check or a support ticket.

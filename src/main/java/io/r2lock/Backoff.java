@@ -8,16 +8,28 @@ final class Backoff {
     private static final long FIRST_MILLIS = 10;
     static final long LONGEST_MILLIS = 250;
 
-    private long millis = FIRST_MILLIS;
+    private final long first;
+    private final long longest;
+    private long millis;
+
+    Backoff() {
+        this(FIRST_MILLIS, LONGEST_MILLIS);
+    }
+
+    Backoff(long first, long longest) {
+        this.first = first;
+        this.longest = longest;
+        this.millis = first;
+    }
 
     /** The next pause is a short one again. */
     void reset() {
-        millis = FIRST_MILLIS;
+        millis = first;
     }
 
     long nextMillis() {
         long delay = millis / 2 + ThreadLocalRandom.current().nextLong(millis);
-        millis = Math.min(2 * millis, LONGEST_MILLIS);
+        millis = Math.min(2 * millis, longest);
         return delay;
     }
 }

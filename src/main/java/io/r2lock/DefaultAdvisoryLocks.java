@@ -151,6 +151,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return new DefaultLockRequest(this, LockSpec.permit(key, permits, options.defaultWait()));
     }
 
+    @Override
+    public LeaderElection leaderElection(LockKey key) {
+        return new DefaultLeaderElection(this, Arguments.notNull("key", key), HeldLock::fencingToken);
+    }
+
     private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
         Duration wait = noWait ? null : options.defaultWait();
         return new DefaultLockRequest(

@@ -286,7 +286,7 @@ abstract class Hold implements HeldLock {
         return Objects.requireNonNull(turns);
     }
 
-    final void warnIfLong(long now) {
+    void warnIfLong(long now) {
         Duration limit = client.options().holdWarning();
         long age = now - since;
         if (!limit.isZero() && age > limit.toNanos() && isLive() && warned.compareAndSet(false, true)) {

@@ -39,6 +39,8 @@ final class SessionHold extends Hold {
     private final List<SessionLock> locks;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
+    private volatile boolean lasts;
+
     SessionHold(Acquire acquire, List<SessionLock> locks, Release release) {
         super(acquire);
         this.release = release;
@@ -49,6 +51,18 @@ final class SessionHold extends Hold {
     void watch() {
         for (SessionLock lock : locks) {
             lock.usedBy(this);
+        }
+    }
+
+    /** It is held as long as its holder lives: no warning. */
+    void mayLast() {
+        lasts = true;
+    }
+
+    @Override
+    void warnIfLong(long now) {
+        if (!lasts) {
+            super.warnIfLong(now);
         }
     }
 

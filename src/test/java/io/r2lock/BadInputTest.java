@@ -149,6 +149,13 @@ class BadInputTest {
     }
 
     @Test
+    void elections() {
+        refused(() -> locks.leaderElection(null), "key must not be null");
+        refused(() -> locks.leaderElection(KEY).lead(null), "work must not be null");
+        assertThat(locks.leaderElection(KEY)).hasToString("LeaderElection[" + KEY + "]");
+    }
+
+    @Test
     void settingsOfTheBuilder() {
         for (String bad : List.of("", "a b", "a;b", "a'b", "1a", "a.", "x--", "é")) {
             refused(() -> builder().connectionSetting(bad, "1"), "connectionSetting name", "was " + bad);

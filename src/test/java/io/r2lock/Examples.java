@@ -63,4 +63,18 @@ final class Examples {
         // endregion
         return receipts;
     }
+
+    static Mono<Integer> sweep(FencingToken term) {
+        return Mono.just(1);
+    }
+
+    static Flux<Integer> leading(AdvisoryLocks locks) {
+        // region leader
+        Flux<Integer> swept = locks.leaderElection(LockKey.named("leader", "sweeper"))
+                .lead(leadership -> Flux.interval(Duration.ofSeconds(1))
+                        .onBackpressureDrop()
+                        .concatMap(tick -> sweep(leadership.term())));
+        // endregion
+        return swept;
+    }
 }

@@ -34,6 +34,7 @@ class ExamplesIT {
         assertThat(examples.guarded("42").block(Duration.ofSeconds(10))).isEqualTo(new Examples.Receipt("42"));
         AdvisoryLocks locks = AdvisoryLocks.create(server.connectionFactory());
         Examples.acquired(locks, LockKey.named("account", "7")).block(Duration.ofSeconds(10));
+        assertThat(Examples.leading(locks).blockFirst(Duration.ofSeconds(10))).isEqualTo(1);
         Examples.inSession(locks, "7", Mono.empty()).block(Duration.ofSeconds(10));
         assertThat(Examples.atMostFourAtOnce(locks, Flux.just("1", "2"))
                         .collectList()

@@ -3,12 +3,16 @@ package io.r2lock;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.time.Duration;
+import java.util.List;
 import java.util.Objects;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
+import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Mono;
 import reactor.test.scheduler.VirtualTimeScheduler;
 
@@ -30,6 +34,12 @@ final class FakeClient {
     /** Whether sessions that are opened from now on answer at once. */
     volatile boolean answersAtOnce = true;
 
+    /** Why no session can be opened from now on; told in {@link #refusedAt}. */
+    volatile @Nullable RuntimeException refusal;
+
+    /** When, in milliseconds of the clock. */
+    final List<Long> refusedAt = new CopyOnWriteArrayList<>();
+
     FakeClient() {
         this(1);
     }
@@ -48,6 +58,11 @@ final class FakeClient {
                 FakeConnection.source(
                         waiting,
                         () -> Mono.fromSupplier(() -> {
+                            RuntimeException refused = refusal;
+                            if (refused != null) {
+                                refusedAt.add(clock.now(TimeUnit.MILLISECONDS));
+                                throw refused;
+                            }
                             FakeSession session = new FakeSession();
                             if (answersAtOnce) {
                                 session.answersAtOnce();

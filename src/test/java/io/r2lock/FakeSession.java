@@ -65,6 +65,11 @@ final class FakeSession {
         return this;
     }
 
+    FakeSession answersAtOnce(boolean atOnce) {
+        answersAtOnce = atOnce;
+        return this;
+    }
+
     /** Somebody else holds the key. */
     FakeSession busy(LockKey key) {
         busy.add(key);

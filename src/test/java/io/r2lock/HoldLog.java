@@ -61,6 +61,11 @@ final class HoldLog implements AutoCloseable {
         write("waited " + nanos);
     }
 
+    /** What a candidate was told. */
+    void event(LeadershipEvent event) {
+        write("event " + event.kind() + " " + event.term().asLong());
+    }
+
     /** A request that was not granted. */
     void refused(Throwable error) {
         write("refused " + error.getClass().getSimpleName());

@@ -64,7 +64,7 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                     holds.computeIfPresent(
                             words[2], (id, hold) -> hold.endedAt(hold.hasEnd() ? Math.max(hold.end(), time) : time));
                 case "told" -> holds.computeIfPresent(words[2], (id, hold) -> told(hold, words[3]));
-                case "ready", "refused", "waited", "token" -> {}
+                case "ready", "refused", "waited", "token", "event" -> {}
                 default -> throw new IllegalArgumentException(line);
             }
         }

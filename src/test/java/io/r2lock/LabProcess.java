@@ -63,6 +63,7 @@ final class LabProcess {
             case "tokens" -> new TokenHolds(this, log, Long.parseLong(option("seed")));
             case "told" -> new ToldHolds(this, log);
             case "permits" -> new PermitHolds(this, log, Integer.parseInt(option("permits")));
+            case "leads" -> new LeadingProcess(this, log, Boolean.parseBoolean(option("quick")));
             case "ignores-loss" -> new LossIgnorer(this, log);
             default -> throw new IllegalArgumentException("role: " + option("role"));
         };
