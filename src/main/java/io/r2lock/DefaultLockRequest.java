@@ -67,7 +67,25 @@ final class DefaultLockRequest implements LockRequest {
 
     @Override
     public LockRequest holdAtMost(Duration hold) {
-        return with(spec.heldAtMost(Arguments.hold("hold", hold)));
+        return with(spec.heldAtMost(Arguments.holdAtMost(hold, spec.minHold())));
+    }
+
+    @Override
+    public LockRequest holdAtLeast(Duration hold) {
+        return with(spec.heldAtLeast(Arguments.holdAtLeast(hold, spec.maxHold())));
+    }
+
+    boolean isOf(DefaultAdvisoryLocks asked) {
+        return client == asked;
+    }
+
+    /** What is asked for at last: a setting before it may have been undone by a later one. */
+    LockSpec complete() {
+        if (spec.minHold() != null && !spec.inSession()) {
+            throw new IllegalArgumentException("holdAtLeast must not be set in transaction scope, was " + spec.minHold()
+                    + ": a transaction would be kept open after its work. Use inSession().");
+        }
+        return spec;
     }
 
     @Override
@@ -99,26 +117,28 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     private <T> Mono<T> single(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        LockSpec asked = complete();
         return new Mono<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
-                new Guard<T>(client, spec, work, true, actual).start();
+                new Guard<T>(client, asked, work, true, actual).start();
             }
         };
     }
 
     private <T> Flux<T> many(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
+        LockSpec asked = complete();
         return new Flux<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
-                new Guard<T>(client, spec, work, false, actual).start();
+                new Guard<T>(client, asked, work, false, actual).start();
             }
         };
     }
 
     @Override
     public Mono<HeldLock> acquire() {
-        return new AcquireMono(client, spec);
+        return new AcquireMono(client, complete());
     }
 
     @Override
@@ -127,7 +147,8 @@ final class DefaultLockRequest implements LockRequest {
                 ? "no wait"
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
         String how = (spec.inSession() ? ", in session" : "") + (spec.polls() ? ", polling" : "");
-        String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
+        String hold = (spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold())
+                + (spec.minHold() == null ? "" : ", holds at least " + spec.minHold());
         String what = spec.permits() > 0 ? spec.attempt(Duration.ZERO).toString() : spec.mode() + " " + spec.keys();
         return "LockRequest[" + what + ", " + wait + how + hold + "]";
     }

@@ -15,6 +15,7 @@ import org.jspecify.annotations.Nullable;
  * @param polls waits without a statement that blocks on the server
  * @param inSession the locks are the session's, else a transaction's
  * @param maxHold {@code null}: no bound
+ * @param minHold {@code null}: ends with its work
  */
 record LockSpec(
         List<LockKey> keys,
@@ -26,38 +27,48 @@ record LockSpec(
         boolean polls,
         boolean inSession,
         boolean requireNew,
-        @Nullable Duration maxHold) {
+        @Nullable Duration maxHold,
+        @Nullable Duration minHold) {
 
     static LockSpec of(List<LockKey> keys, LockMode mode, @Nullable Duration maxWait) {
-        return new LockSpec(keys, 0, mode, maxWait, false, false, false, false, false, null);
+        return new LockSpec(keys, 0, mode, maxWait, false, false, false, false, false, null, null);
     }
 
     static LockSpec permit(LockKey key, int permits, @Nullable Duration maxWait) {
-        return new LockSpec(List.of(key), permits, LockMode.EXCLUSIVE, maxWait, false, false, false, true, false, null);
+        return new LockSpec(
+                List.of(key), permits, LockMode.EXCLUSIVE, maxWait, false, false, false, true, false, null, null);
     }
 
     LockSpec waiting(@Nullable Duration atMost) {
-        return new LockSpec(keys, permits, mode, atMost, false, false, polls, inSession, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, atMost, false, false, polls, inSession, requireNew, maxHold, minHold);
     }
 
     LockSpec notWaiting(boolean skip) {
-        return new LockSpec(keys, permits, mode, null, true, skip, polls, inSession, requireNew, maxHold);
+        return new LockSpec(keys, permits, mode, null, true, skip, polls, inSession, requireNew, maxHold, minHold);
     }
 
     LockSpec polling() {
-        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold);
+        return new LockSpec(
+                keys, permits, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold, minHold);
     }
 
     LockSpec in(boolean session) {
-        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold);
+        return new LockSpec(
+                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold, minHold);
     }
 
     LockSpec asNew() {
-        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold);
+        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold, minHold);
     }
 
     LockSpec heldAtMost(Duration hold) {
-        return new LockSpec(keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold);
+        return new LockSpec(
+                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold, minHold);
+    }
+
+    LockSpec heldAtLeast(Duration hold) {
+        return new LockSpec(
+                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, maxHold, hold);
     }
 
     LockAttempt attempt(Duration waited) {
