@@ -2,7 +2,7 @@ package io.r2lock;
 
 import java.util.Objects;
 import java.util.Queue;
-import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLongFieldUpdater;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
@@ -34,10 +34,6 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
     private static final Logger LOG = LoggerFactory.getLogger(KeyedStream.class);
 
     @SuppressWarnings("rawtypes")
-    private static final AtomicIntegerFieldUpdater<KeyedStream> WORK =
-            AtomicIntegerFieldUpdater.newUpdater(KeyedStream.class, "pending");
-
-    @SuppressWarnings("rawtypes")
     private static final AtomicLongFieldUpdater<KeyedStream> REQUESTED =
             AtomicLongFieldUpdater.newUpdater(KeyedStream.class, "requested");
 
@@ -46,7 +42,7 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
     private final Function<? super R, ? extends Publisher<V>> work;
     private final CoreSubscriber<? super V> actual;
 
-    private volatile int pending;
+    private final AtomicInteger pending = new AtomicInteger();
     private volatile long requested;
     private volatile boolean cancelled;
     private volatile boolean sourceDone;
@@ -166,7 +162,7 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
     }
 
     void drain() {
-        if (WORK.getAndIncrement(this) != 0) {
+        if (pending.getAndIncrement() != 0) {
             return;
         }
         int missed = 1;
@@ -179,7 +175,7 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
                 end();
                 Operators.onErrorDropped(thrown, currentContext());
             }
-            missed = WORK.addAndGet(this, -missed);
+            missed = pending.addAndGet(-missed);
         } while (missed != 0);
     }
 
