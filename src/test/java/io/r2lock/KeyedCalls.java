@@ -1,5 +1,7 @@
 package io.r2lock;
 
+import static org.assertj.core.api.Assertions.assertThat;
+
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -52,6 +54,17 @@ final class KeyedCalls {
     Mono<Integer> work(Integer item) {
         begun.add(item);
         return end(item).asMono();
+    }
+
+    /** A turn may come on another thread. */
+    void awaitBegun(int count) {
+        FakeClient.until("work " + count, () -> begun.size() >= count);
+        assertThat(begun).hasSize(count);
+    }
+
+    void assertBegun(Integer... items) {
+        awaitBegun(items.length);
+        assertThat(begun).containsExactly(items);
     }
 
     /** Whether the work of the item is subscribed to. */

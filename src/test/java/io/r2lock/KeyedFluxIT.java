@@ -86,8 +86,8 @@ class KeyedFluxIT {
             return item;
         });
         // now and then one that takes a moment, on another thread
-        Mono<Integer> run = item % 997 == 0 ? begin.delayElement(Duration.ofMillis(1)) : begin;
-        return run.doFinally(signal -> {
+        Mono<Integer> run = item % 97 == 0 ? begin.delayElement(Duration.ofMillis(1)) : begin;
+        return run.doOnTerminate(() -> {
             insideOf.decrementAndGet(key);
             inside.decrementAndGet();
         });
