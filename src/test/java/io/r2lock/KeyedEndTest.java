@@ -23,7 +23,7 @@ import reactor.test.util.RaceTestUtils;
 @Timeout(120)
 class KeyedEndTest {
 
-    private static final int ROUNDS = 5_000;
+    private static final int ROUNDS = 3_000;
 
     @RegisterExtension
     final NoResidue residue = NoResidue.on();

@@ -125,7 +125,7 @@ class KeyedFluxIT {
 
     @Test
     void transaction_orderExclusionAndWindow() {
-        run(ITEMS / 20, false);
+        run(ITEMS / 50, false);
     }
 
     @Test

@@ -21,7 +21,7 @@ import reactor.test.util.RaceTestUtils;
 @Timeout(120)
 class KeyedOrderTest {
 
-    private static final int ROUNDS = 5_000;
+    private static final int ROUNDS = 3_000;
 
     @RegisterExtension
     final NoResidue residue = NoResidue.on();
@@ -206,7 +206,7 @@ class KeyedOrderTest {
 
     @Test
     void thousandsOfItems_thatEndAtOnce_needNoStack() {
-        int items = 30_000;
+        int items = 10_000;
         for (Function<Integer, LockRequest> keys : List.<Function<Integer, LockRequest>>of(
                 item -> calls.exclusive(1), calls::own, item -> calls.exclusive(item % 3))) {
             List<Integer> taken = calls.client

@@ -130,7 +130,7 @@ public final class Streams {
 
     /** Seconds for the stream; fails where an item comes before an earlier one of its key. */
     private double stream(int items, LongUnaryOperator keyOf, Progress progress) {
-        int[] last = new int[(int) Math.max(settings.keys(), items) + 2];
+        int[] last = new int[Math.max(settings.keys(), items) + 2];
         long[] taken = new long[1];
         long start = System.nanoTime();
         locks.flatMapLocked(
