@@ -212,6 +212,13 @@ abstract class Acquire {
         }
     }
 
+    /** Ends what its hold keeps beyond its work. */
+    final void endTail() {
+        if (hold instanceof SessionHold kept) {
+            kept.endTail();
+        }
+    }
+
     /** For tests that count what a cancel met. */
     final String phase() {
         return switch (state) {

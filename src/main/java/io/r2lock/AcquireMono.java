@@ -71,7 +71,7 @@ final class AcquireMono extends Mono<HeldLock> {
                 actual.onNext(hold);
                 actual.onComplete();
             } else {
-                hold.end(false);
+                hold.drop();
             }
         }
 

@@ -66,6 +66,11 @@ final class Admission {
                     "No " + spec.attempt(Duration.ZERO) + ": the surrounding holds have some of the keys and not the"
                             + " others, and no transaction in which those could be added. Ask for the others only.");
         }
+        if (refused == null && joins && spec.minHold() != null) {
+            refused = new IllegalStateException(
+                    "No " + spec.attempt(Duration.ZERO) + " with holdAtLeast " + spec.minHold()
+                            + ": a surrounding hold has the key, and frees it at its own end. Ask for it there.");
+        }
         if (refused != null) {
             waiting.decrementAndGet();
             receiver.failed(refused);

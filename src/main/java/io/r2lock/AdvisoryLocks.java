@@ -3,6 +3,7 @@ package io.r2lock;
 import io.r2dbc.spi.ConnectionFactory;
 import java.time.Duration;
 import java.util.Collection;
+import java.util.function.Function;
 import org.reactivestreams.Publisher;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
@@ -177,6 +178,54 @@ public interface AdvisoryLocks {
      * @throws IllegalArgumentException when {@code key} is {@code null}
      */
     LeaderElection leaderElection(LockKey key);
+
+    /**
+     * Runs work for each item of a stream under that item's lock: items that have a key in common one after another, in the order in
+     * which they come, others side by side.
+     *
+     * <pre>{@code
+     * Flux<Receipt> receipts = locks.flatMapLocked(
+     *         orders,
+     *         order -> locks.exclusive(LockKey.named("order", order)).inSession(),
+     *         order -> chargeOnce(order),
+     *         256);
+     * }</pre>
+     *
+     * <p><b>Order.</b> An item begins when all earlier ones that share a key with it have ended, whichever their modes are; between
+     * processes there is no order. What it emits comes in the order in which holds end, and so in the order of the source for each key.
+     *
+     * <p><b>Values</b> of an item are emitted when its hold has ended, in transaction scope after COMMIT, so that what is acknowledged
+     * downstream has happened: they are collected until then, so an item should not have very many.
+     *
+     * <p><b>Look-ahead and backpressure.</b> At most {@code concurrency} works run, or wait for their lock; items that wait for an
+     * earlier one of their key take none of these places. Whatever the demand, the source is asked for four times {@code concurrency}
+     * items ahead; one leaves that window, and the next is asked for, when its values were taken. So a subscriber that takes nothing
+     * stops the stream, and a key that is slow and frequent fills the window and slows the others to its pace.
+     *
+     * <p>The next item of a key may queue at the gate of this process while the one before it runs, so that the lock passes on without
+     * the server; its work still begins only after the other has ended well. This is not done inside a hold, with {@link
+     * Builder#maxWaiters(int)}, nor for requests that have several keys, are shared, or do not wait for ever.
+     *
+     * <p>Cold: each subscription subscribes to the source. <b>Errors</b> of the source, of {@code lockOf}, of a work or of its lock end
+     * it at once: the source and what runs are cancelled, values that were not taken are discarded, nothing stays held. What had ended
+     * before has happened. <b>Cancel</b> does the same. An item whose request skips when busy emits nothing then. <b>Connections</b>: as
+     * for so many single requests at once; give transaction scope {@link Builder#maxConnections(int)} to match. The Context of the
+     * subscriber is that of the source and of the works, which have their hold in it too.
+     *
+     * @param source the items
+     * @param lockOf what to lock for an item: a request of this client, with one key or more; called once for each item, when it comes
+     * @param work what to do under the lock; called once the lock is granted
+     * @param concurrency how many works may run at once, from 1 to 65,536
+     * @param <R> what the source emits
+     * @param <V> what the works emit
+     * @return the values of all works; completes when the source has and every hold has ended; errors with {@link
+     *     IllegalArgumentException} when {@code lockOf} returns anything but a request of this client
+     */
+    <R, V> Flux<V> flatMapLocked(
+            Publisher<R> source,
+            Function<? super R, LockRequest> lockOf,
+            Function<? super R, ? extends Publisher<V>> work,
+            int concurrency);
 
     /**
      * Looks at the server, and at what stands between it and this client: does it really exclude, is it a standby, does a

@@ -55,6 +55,24 @@ final class Arguments {
         return value;
     }
 
+    static Duration holdAtMost(@Nullable Duration given, @Nullable Duration atLeast) {
+        Duration most = hold("hold", given);
+        return atLeast == null ? most : inOrder(atLeast, most, most);
+    }
+
+    static Duration holdAtLeast(@Nullable Duration given, @Nullable Duration atMost) {
+        Duration least = hold("hold", given);
+        return atMost == null ? least : inOrder(least, atMost, least);
+    }
+
+    private static Duration inOrder(Duration least, Duration most, Duration given) {
+        if (least.compareTo(most) > 0) {
+            throw new IllegalArgumentException("hold must not leave holdAtLeast longer than holdAtMost, was " + given
+                    + ": at least " + least + ", at most " + most);
+        }
+        return given;
+    }
+
     static List<LockKey> keys(@Nullable LockKey key, LockKey @Nullable ... more) {
         LockKey[] others = notNull("more", more);
         if (others.length == 0) {

@@ -10,6 +10,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
 import org.slf4j.Logger;
@@ -156,6 +157,15 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return new DefaultLeaderElection(this, Arguments.notNull("key", key), HeldLock::fencingToken);
     }
 
+    @Override
+    public <R, V> Flux<V> flatMapLocked(
+            Publisher<R> source,
+            Function<? super R, LockRequest> lockOf,
+            Function<? super R, ? extends Publisher<V>> work,
+            int concurrency) {
+        return new KeyedFlux<>(this, source, lockOf, work, concurrency);
+    }
+
     private DefaultLockRequest request(List<LockKey> keys, LockMode mode, boolean noWait) {
         Duration wait = noWait ? null : options.defaultWait();
         return new DefaultLockRequest(
@@ -220,6 +230,10 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         closing = true;
         for (Acquire attempt : live) {
             attempt.stop(Acquire.Stop.CLOSED);
+        }
+        // only now: nobody is left who would take over what they keep
+        for (Acquire attempt : live) {
+            attempt.endTail();
         }
         if (live.isEmpty()) {
             drained.tryEmitEmpty();

@@ -67,7 +67,26 @@ final class DefaultLockRequest implements LockRequest {
 
     @Override
     public LockRequest holdAtMost(Duration hold) {
-        return with(spec.heldAtMost(Arguments.hold("hold", hold)));
+        return with(spec.heldAtMost(Arguments.holdAtMost(hold, spec.minHold())));
+    }
+
+    @Override
+    public LockRequest holdAtLeast(Duration hold) {
+        return with(spec.heldAtLeast(Arguments.holdAtLeast(hold, spec.maxHold())));
+    }
+
+    boolean isOf(DefaultAdvisoryLocks asked) {
+        return client == asked;
+    }
+
+    /** What is asked for at last: a setting before it may have been undone by a later one. */
+    LockSpec complete() {
+        checkTokens();
+        if (spec.minHold() != null && !spec.inSession()) {
+            throw new IllegalArgumentException("holdAtLeast must not be set in transaction scope, was " + spec.minHold()
+                    + ": a transaction would be kept open after its work. Use inSession().");
+        }
+        return spec;
     }
 
     @Override
@@ -103,7 +122,6 @@ final class DefaultLockRequest implements LockRequest {
         return work instanceof Mono<T> mono ? guard(mono).flux() : many(hold -> work);
     }
 
-    /** Not before, so that the order in which a request was told does not matter. */
     private void checkTokens() {
         if (!spec.durableTokens() || (spec.inSession() && spec.permits() == 0)) {
             return;
@@ -117,29 +135,28 @@ final class DefaultLockRequest implements LockRequest {
     }
 
     private <T> Mono<T> single(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
-        checkTokens();
+        LockSpec asked = complete();
         return new Mono<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
-                new Guard<T>(client, spec, work, true, actual).start();
+                new Guard<T>(client, asked, work, true, actual).start();
             }
         };
     }
 
     private <T> Flux<T> many(Function<? super HeldLock, ? extends Publisher<? extends T>> work) {
-        checkTokens();
+        LockSpec asked = complete();
         return new Flux<>() {
             @Override
             public void subscribe(CoreSubscriber<? super T> actual) {
-                new Guard<T>(client, spec, work, false, actual).start();
+                new Guard<T>(client, asked, work, false, actual).start();
             }
         };
     }
 
     @Override
     public Mono<HeldLock> acquire() {
-        checkTokens();
-        return new AcquireMono(client, spec);
+        return new AcquireMono(client, complete());
     }
 
     @Override
@@ -149,7 +166,8 @@ final class DefaultLockRequest implements LockRequest {
                 : spec.maxWait() == null ? "waits for ever" : "waits at most " + spec.maxWait();
         String how = (spec.inSession() ? ", in session" : "") + (spec.polls() ? ", polling" : "");
         String tokens = spec.durableTokens() ? ", durable tokens" : "";
-        String hold = spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold();
+        String hold = (spec.maxHold() == null ? "" : ", holds at most " + spec.maxHold())
+                + (spec.minHold() == null ? "" : ", holds at least " + spec.minHold());
         String what = spec.permits() > 0 ? spec.attempt(Duration.ZERO).toString() : spec.mode() + " " + spec.keys();
         return "LockRequest[" + what + ", " + wait + how + hold + tokens + "]";
     }

@@ -102,7 +102,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         hold = granted;
         context = granted.into(actual.currentContext());
         if (!state.compareAndSet(State.ACQUIRING, State.RUNNING)) {
-            granted.end(false);
+            granted.drop();
             return;
         }
         granted.runBy(this::abort);

@@ -41,7 +41,6 @@ abstract class Hold implements HeldLock {
     private final AtomicReference<@Nullable Consumer<@Nullable Throwable>> whenCommitted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
     private volatile @Nullable TurnWaits turns;
-
     private final Children children = new Children();
     private final HoldToken token = new HoldToken(this);
 
@@ -68,6 +67,11 @@ abstract class Hold implements HeldLock {
 
     /** Starts to end it; {@code false} when something else has. */
     abstract boolean end(boolean commit);
+
+    /** Ends one that nobody was given, whose work so never began. */
+    void drop() {
+        end(false);
+    }
 
     /** Whether the end that came first was a commit. */
     abstract boolean isCommit();
@@ -222,11 +226,16 @@ abstract class Hold implements HeldLock {
 
     /** The end has come: tells who waits for it. */
     final void ended(@Nullable Throwable error) {
+        client.ended(acquire);
+        tell(error);
+    }
+
+    /** Tells how it ended. */
+    final void tell(@Nullable Throwable error) {
         Disposable timer = expiry;
         if (timer != null) {
             timer.dispose();
         }
-        client.ended(acquire);
         try {
             if (error == null) {
                 outcome.tryEmitEmpty();

@@ -134,6 +134,39 @@ public interface LockRequest {
     LockRequest holdAtMost(Duration hold);
 
     /**
+     * Keeps the lock for this long, counted from the grant, also where the work is done sooner: for work that is started by the
+     * clock of several instances, and of which a quick run must not be repeated by an instance whose clock is late. Choose more
+     * than the clocks may differ, and less than the period. In session scope only, permits included.
+     *
+     * <pre>{@code
+     * Flux<Receipt> bills = Flux.interval(Duration.ofMinutes(1))
+     *         .onBackpressureDrop()
+     *         .concatMap(minute -> locks.exclusive(LockKey.named("cron", "billing"))
+     *                 .inSession()
+     *                 .skipIfBusy()
+     *                 .holdAtLeast(Duration.ofSeconds(40))
+     *                 .guard(chargeOnce("everybody")));
+     * }</pre>
+     *
+     * <p>The result, be it a value, a completion or an error, is told when the work ends, without waiting for the server; so are
+     * {@link HeldLock#release()}, {@link HeldLock#commit()} and {@link HeldLock#lost()} of an acquired hold. The rest of the time goes
+     * by in the background, on the connection that the lock is held on. Neither a cancel nor an error of the work shortens it; {@link
+     * AdvisoryLocks#close()} ends it at once, and a hold that was lost, or whose work never began, has none. Other callers are kept
+     * out meanwhile, in this process too, and so are requests of the work's own chain that come after it.
+     *
+     * <p><b>Not proof against a crash:</b> when the process or its connection dies, the lock is free, and a late instance runs
+     * again. Where that must not be, keep a row that says when the last run was, and check and write it in the same transaction as
+     * the work ({@link #inTransaction()}, {@link HeldLock#connection()}).
+     *
+     * @param hold more than zero, at most 24 days and at most what {@link #holdAtMost(Duration)} allows; without this option a hold ends
+     *     with its work
+     * @return a new request; its {@code guard}, {@code guardMany} and {@code acquire} throw an {@link IllegalArgumentException} in
+     *     transaction scope, and where it would join a surrounding hold of the key, which is freed at that one's end, it errors with
+     *     {@link IllegalStateException}
+     */
+    LockRequest holdAtLeast(Duration hold);
+
+    /**
      * Makes {@link HeldLock#fencingToken()} durable, for a resource outside the database: the server writes the token's id to its log,
      * and flushes that, before it answers. Without this the server may, after a crash or a failover, give out ids again that had
      * left it within the last second or so, and the resource would refuse a new holder, or take it for the old one.

@@ -15,6 +15,7 @@ import org.jspecify.annotations.Nullable;
  * @param polls waits without a statement that blocks on the server
  * @param inSession the locks are the session's, else a transaction's
  * @param maxHold {@code null}: no bound
+ * @param minHold {@code null}: ends with its work
  * @param durableTokens in session scope only, which is checked where the request is used
  */
 record LockSpec(
@@ -28,50 +29,133 @@ record LockSpec(
         boolean inSession,
         boolean requireNew,
         @Nullable Duration maxHold,
+        @Nullable Duration minHold,
         boolean durableTokens) {
 
     static LockSpec of(List<LockKey> keys, LockMode mode, @Nullable Duration maxWait) {
-        return new LockSpec(keys, 0, mode, maxWait, false, false, false, false, false, null, false);
+        return new LockSpec(keys, 0, mode, maxWait, false, false, false, false, false, null, null, false);
     }
 
     static LockSpec permit(LockKey key, int permits, @Nullable Duration maxWait) {
         return new LockSpec(
-                List.of(key), permits, LockMode.EXCLUSIVE, maxWait, false, false, false, true, false, null, false);
+                List.of(key),
+                permits,
+                LockMode.EXCLUSIVE,
+                maxWait,
+                false,
+                false,
+                false,
+                true,
+                false,
+                null,
+                null,
+                false);
     }
 
     LockSpec waiting(@Nullable Duration atMost) {
         return new LockSpec(
-                keys, permits, mode, atMost, false, false, polls, inSession, requireNew, maxHold, durableTokens);
+                keys,
+                permits,
+                mode,
+                atMost,
+                noWait,
+                skipIfBusy,
+                polls,
+                inSession,
+                requireNew,
+                maxHold,
+                minHold,
+                durableTokens);
     }
 
     LockSpec notWaiting(boolean skip) {
         return new LockSpec(
-                keys, permits, mode, null, true, skip, polls, inSession, requireNew, maxHold, durableTokens);
+                keys, permits, mode, null, true, skip, polls, inSession, requireNew, maxHold, minHold, durableTokens);
     }
 
     LockSpec polling() {
         return new LockSpec(
-                keys, permits, mode, maxWait, noWait, skipIfBusy, true, inSession, requireNew, maxHold, durableTokens);
+                keys,
+                permits,
+                mode,
+                maxWait,
+                noWait,
+                skipIfBusy,
+                true,
+                inSession,
+                requireNew,
+                maxHold,
+                minHold,
+                durableTokens);
     }
 
     LockSpec in(boolean session) {
         return new LockSpec(
-                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, session, requireNew, maxHold, durableTokens);
+                keys,
+                permits,
+                mode,
+                maxWait,
+                noWait,
+                skipIfBusy,
+                polls,
+                session,
+                requireNew,
+                maxHold,
+                minHold,
+                durableTokens);
     }
 
     LockSpec asNew() {
         return new LockSpec(
-                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, true, maxHold, durableTokens);
+                keys,
+                permits,
+                mode,
+                maxWait,
+                noWait,
+                skipIfBusy,
+                polls,
+                inSession,
+                true,
+                maxHold,
+                minHold,
+                durableTokens);
     }
 
     LockSpec heldAtMost(Duration hold) {
         return new LockSpec(
-                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, hold, durableTokens);
+                keys,
+                permits,
+                mode,
+                maxWait,
+                noWait,
+                skipIfBusy,
+                polls,
+                inSession,
+                requireNew,
+                hold,
+                minHold,
+                durableTokens);
+    }
+
+    LockSpec heldAtLeast(Duration hold) {
+        return new LockSpec(
+                keys,
+                permits,
+                mode,
+                maxWait,
+                noWait,
+                skipIfBusy,
+                polls,
+                inSession,
+                requireNew,
+                maxHold,
+                hold,
+                durableTokens);
     }
 
     LockSpec withDurableTokens() {
         return new LockSpec(
-                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, maxHold, true);
+                keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, maxHold, minHold, true);
     }
 
     LockAttempt attempt(Duration waited) {

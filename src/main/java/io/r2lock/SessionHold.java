@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import io.r2dbc.spi.Connection;
+import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Consumer;
@@ -11,13 +12,14 @@ import reactor.core.publisher.Mono;
  * A hold of session locks. Commit and release are the same: there is no transaction.
  *
  * <pre>
- *   HELD ──▶ COMMITTED ──┐
- *     ├────▶ RELEASED ───┴──▶ handed over, or given back and answered ──▶ outcome: ended, or lost
+ *   HELD ──▶ COMMITTED ──┬──▶ handed over, or given back and answered ──▶ outcome: ended, or lost
+ *     ├────▶ RELEASED ───┴──▶ before holdAtLeast ──▶ outcome: ended ──▶ tail ──▶ handed over, or given back
  *     └────▶ LOST ──▶ what is not lost is given back ──▶ outcome: lost
  * </pre>
  *
  * <p>Whoever moves it away from {@code HELD} ends it: what runs inside it is ended first, then the locks go, and only then the
- * outcome is told, and the turn of whoever takes over comes.
+ * outcome is told, and the turn of whoever takes over comes. In its {@link HoldTail} it is not live: nothing joins it, and of a loss
+ * nobody is told, as nothing runs that could be ended. Its locks, and its places at the gates, last until the tail is over.
  */
 final class SessionHold extends Hold {
 
@@ -40,6 +42,7 @@ final class SessionHold extends Hold {
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
 
     private volatile boolean lasts;
+    private volatile @Nullable HoldTail tail;
 
     SessionHold(Acquire acquire, List<SessionLock> locks, Release release) {
         super(acquire);
@@ -115,12 +118,44 @@ final class SessionHold extends Hold {
 
     @Override
     boolean end(boolean commit) {
+        return end(commit, spec.minHold());
+    }
+
+    @Override
+    void drop() {
+        end(false, null);
+    }
+
+    private boolean end(boolean commit, @Nullable Duration atLeast) {
         if (!state.compareAndSet(State.HELD, commit ? State.COMMITTED : State.RELEASED)) {
             return false;
         }
         endChildren();
-        KeyGates.turnsAfter(() -> release(null));
+        long left = atLeast == null ? 0 : since() + atLeast.toNanos() - client.now();
+        if (left > 0 && locks.stream().allMatch(SessionLock::isGood)) {
+            keepFor(left);
+        } else {
+            KeyGates.turnsAfter(() -> release(null));
+        }
         return true;
+    }
+
+    /** What is told need not wait for the tail, nor may it hold that up, as whoever is told may block. */
+    private void keepFor(long nanos) {
+        HoldTail kept = new HoldTail(client.options().clock(), nanos, () -> KeyGates.turnsAfter(this::releaseUntold));
+        tail = kept;
+        // whoever closes may have looked for it before it was there
+        if (client.isClosing()) {
+            kept.end();
+        }
+        tell(null);
+    }
+
+    void endTail() {
+        HoldTail kept = tail;
+        if (kept != null) {
+            kept.end();
+        }
     }
 
     /** One of its locks is gone; may be told more than once, and from any thread that the work may block. */
@@ -139,10 +174,19 @@ final class SessionHold extends Hold {
         KeyGates.turnsAfter(() -> release(lost));
     }
 
-    private void release(@Nullable LockLostException known) {
+    private void releaseUntold() {
+        unwatch();
+        release.begin(why -> client.ended(acquire));
+    }
+
+    private void unwatch() {
         for (SessionLock lock : locks) {
             lock.unusedBy(this);
         }
+    }
+
+    private void release(@Nullable LockLostException known) {
+        unwatch();
         release.begin(why -> {
             if (known != null || why == null) {
                 ended(known);

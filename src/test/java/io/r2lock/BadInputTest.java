@@ -106,6 +106,37 @@ class BadInputTest {
     }
 
     @Test
+    void holdsAtLeast() {
+        LockRequest request = locks.exclusive(KEY).inSession();
+        Duration justTooLong = Duration.ofDays(24).plusNanos(1);
+        for (Duration hold : List.of(Duration.ZERO, Duration.ofMillis(-1), justTooLong)) {
+            refused(() -> request.holdAtLeast(hold), "hold must be", "24 days", "was " + hold);
+        }
+        refused(() -> request.holdAtLeast(null), "hold must not be null");
+        Duration second = Duration.ofSeconds(1);
+        Duration more = second.plusNanos(1);
+        refused(
+                () -> request.holdAtMost(second).holdAtLeast(more),
+                "holdAtLeast longer than holdAtMost",
+                "was " + more);
+        refused(() -> request.holdAtLeast(more).holdAtMost(second), "holdAtLeast longer", "was " + second, more + ",");
+        assertThat(request.holdAtMost(second).holdAtLeast(second).toString()).contains("at least PT1S", "at most PT1S");
+        assertThat(locks.permit(KEY, 2).holdAtLeast(second).guard(Mono.just(1))).isNotNull();
+    }
+
+    @Test
+    void holdAtLeast_inTransactionScope() {
+        LockRequest request = locks.exclusive(KEY).holdAtLeast(Duration.ofSeconds(1));
+        String[] parts = {"holdAtLeast", "was PT1S", "inSession()"};
+        refused(() -> request.guard(Mono.just(1)), parts);
+        refused(() -> request.guard(Flux.just(1)), parts);
+        refused(() -> request.guard((HeldLock hold) -> Mono.just(1)), parts);
+        refused(() -> request.guardMany((HeldLock hold) -> Flux.just(1)), parts);
+        refused(request::acquire, parts);
+        assertThat(request.inSession().acquire()).isNotNull();
+    }
+
+    @Test
     void durationsOfTheBuilder() {
         Duration absurd = Duration.ofSeconds(Long.MAX_VALUE);
         Duration negative = Duration.ofMillis(-1);

@@ -56,6 +56,30 @@ final class Examples {
         return transfer;
     }
 
+    static Flux<Receipt> onceAMinute(AdvisoryLocks locks) {
+        // region cron
+        Flux<Receipt> bills = Flux.interval(Duration.ofMinutes(1))
+                .onBackpressureDrop()
+                .concatMap(minute -> locks.exclusive(LockKey.named("cron", "billing"))
+                        .inSession()
+                        .skipIfBusy()
+                        .holdAtLeast(Duration.ofSeconds(40))
+                        .guard(chargeOnce("everybody")));
+        // endregion
+        return bills;
+    }
+
+    static Flux<Receipt> inOrder(AdvisoryLocks locks, Flux<String> orders) {
+        // region stream
+        Flux<Receipt> receipts = locks.flatMapLocked(
+                orders,
+                order -> locks.exclusive(LockKey.named("order", order)).inSession(),
+                order -> chargeOnce(order),
+                256);
+        // endregion
+        return receipts;
+    }
+
     static Flux<Receipt> atMostFourAtOnce(AdvisoryLocks locks, Flux<String> orders) {
         // region permits
         Flux<Receipt> receipts = orders.flatMap(
