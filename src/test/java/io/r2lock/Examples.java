@@ -63,4 +63,12 @@ final class Examples {
         // endregion
         return receipts;
     }
+
+    static Flux<String> stuck(AdvisoryLocks locks) {
+        // region inspect
+        Flux<String> stuck =
+                locks.inspect().filter(lock -> !lock.blockedBy().isEmpty()).map(LockInfo::toString);
+        // endregion
+        return stuck;
+    }
 }

@@ -131,6 +131,11 @@ final class FakeConnection {
             }
 
             @Override
+            public Mono<ServerLocks> locks() {
+                return Mono.error(new IllegalStateException("no server"));
+            }
+
+            @Override
             public void close() {
                 // nothing is kept
             }

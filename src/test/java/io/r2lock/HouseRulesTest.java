@@ -38,6 +38,7 @@ class HouseRulesTest {
                         "SelfCheck",
                         "LockHoldExpiredException",
                         "LockKey",
+                        "LockInfo",
                         "LockMode",
                         "LockListener",
                         "AdvisoryLockException",
