@@ -57,8 +57,7 @@ final class LockSql {
      * The advisory locks of this database: who has them and who waits. The first row's first column, which comes also where there is
      * none, is the server's time; times are in microseconds since 1970. Extensions lock in key spaces of their own, which are left out.
      *
-     * <p>The functions and not their views, which read shared catalogs and need room in the lock table for that, which may be full.
-     * The limits of the role are not for this statement, nor is a role that {@code ALTER ROLE … SET role} changes to at login: it may
+     * <p>The functions and not their views, which read shared catalogs for what is not needed here. The limits of the role are not for this statement, nor is a role that {@code ALTER ROLE … SET role} changes to at login: it may
      * not see what the one that logged in may.
      */
     static String locks(long limitMillis) {
