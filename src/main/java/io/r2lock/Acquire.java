@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicIntegerFieldUpdater;
 import org.jspecify.annotations.Nullable;
@@ -217,6 +218,23 @@ abstract class Acquire {
         if (hold instanceof SessionHold kept) {
             kept.endTail();
         }
+    }
+
+    /** It waits, and the server knows nothing of it. */
+    final boolean isWaitingHere() {
+        return state <= BORROWING;
+    }
+
+    /** Where it is QUEUED; null where that is no gate of the process. */
+    @Nullable
+    GatePass gates() {
+        return null;
+    }
+
+    /** What it waits for while {@link #isWaitingHere}, behind the gates for all together; a look from outside, which it may overtake. */
+    List<LockKey> awaited() {
+        GatePass queue = state == QUEUED ? gates() : null;
+        return queue == null ? spec.keys() : queue.queued(spec.keys());
     }
 
     /** For tests that count what a cancel met. */

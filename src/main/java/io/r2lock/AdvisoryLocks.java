@@ -241,6 +241,25 @@ public interface AdvisoryLocks {
     Mono<SelfCheck> selfCheck();
 
     /**
+     * Shows who holds the advisory locks of this database, of whatever client, who waits for them, and for whom: what the server
+     * says, with the names that this client knows, and the callers that wait in this client only.
+     *
+     * <pre>{@code
+     * Flux<String> stuck =
+     *         locks.inspect().filter(lock -> !lock.blockedBy().isEmpty()).map(LockInfo::toString);
+     * }</pre>
+     *
+     * <p>Cold: each subscription looks anew, at the server first and at this client right after. It opens a connection beside the
+     * client's own, which may all be in use, closes it before the first entry, and ends within {@link
+     * Builder#connectTimeout(Duration)}. A cancel lets it end in the background. Signals come on a thread that may block. Works
+     * behind poolers and on a standby, too; not on a server that lets no connection in, as one whose lock table is full.
+     *
+     * @return the entries by key, of each those that hold it, that wait on the server, and that wait here; {@link
+     *     LockServerException} when the server cannot be asked, {@link LocksClosedException} after {@link #close()}; no keys in both
+     */
+    Flux<LockInfo> inspect();
+
+    /**
      * Ends this client: requests that wait, and new ones, fail with {@link LocksClosedException}; holds may end by
      * themselves for {@link Builder#closeGrace(Duration)}, then they are rolled back and told the same; then the connections
      * are closed.

@@ -222,6 +222,16 @@ final class ConnectionOpener implements ConnectionSource {
                 }));
     }
 
+    /** Asks a standby, too, and behind a pooler whichever backend it gets: all show the same. */
+    @Override
+    public Mono<ServerLocks> locks() {
+        return Opening.inTime(
+                options,
+                opening -> opening.connect(factory)
+                        .flatMap(wire -> ServerLocks.ask(wire, options.connectTimeout())
+                                .flatMap(found -> close(wire).thenReturn(found))));
+    }
+
     private SelfCheck withSettings(SelfCheck verdict) {
         return new SelfCheck(
                 verdict.excludes(),

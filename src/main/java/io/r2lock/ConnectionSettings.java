@@ -73,6 +73,10 @@ final class ConnectionSettings {
         this.refused = new ConcurrentSkipListSet<>();
     }
 
+    String applicationName() {
+        return String.valueOf(own.get("application_name"));
+    }
+
     private ConnectionSettings(Map<String, String> own, Map<String, String> user, Set<String> refused) {
         this.own = own;
         this.user = user;

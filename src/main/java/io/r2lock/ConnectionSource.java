@@ -32,6 +32,9 @@ interface ConnectionSource {
     /** Looks at the server anew, over connections that are closed afterwards. */
     Mono<SelfCheck> selfCheck(LockKey probe);
 
+    /** The advisory locks of the database, over a connection that is closed afterwards. */
+    Mono<ServerLocks> locks();
+
     /** Where the size of the server's lock table comes from; null before anybody has looked. */
     LockCapacityException.@Nullable Settings lockTable();
 

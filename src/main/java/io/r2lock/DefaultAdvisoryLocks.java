@@ -34,6 +34,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     private final ClientOptions options;
     private final HoldReports reports;
+    private final Collisions collisions;
     private final LockConnections connections;
     private final SessionLocks sessions;
     private final KeyGates gates;
@@ -52,10 +53,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         this.options = options;
         this.reports = new HoldReports(options);
         this.source = source;
-        this.gates = new KeyGates(options.handOffLimit());
+        this.collisions = new Collisions(reports::collision);
+        this.gates = new KeyGates(options.handOffLimit(), collisions);
         this.connections = new LockConnections(source::open, options, options.maxConnections());
         this.sessions = new SessionLocks(source, options);
-        this.permits = new PermitGates(sessions, options.handOffLimit(), options.clock());
+        this.permits = new PermitGates(sessions, options.handOffLimit(), options.clock(), collisions);
         this.heartbeat = new Heartbeat(source, this::open, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
@@ -77,7 +79,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return source.lockTable();
     }
 
-    private Collection<Watched> open() {
+    Collisions collisions() {
+        return collisions;
+    }
+
+    Collection<Watched> open() {
         List<Watched> open = new ArrayList<>(connections.open());
         sessions.addTo(open);
         return open;
@@ -127,22 +133,22 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     @Override
     public LockRequest exclusive(LockKey key, LockKey... more) {
-        return request(Arguments.keys(key, more), LockMode.EXCLUSIVE, false);
+        return request(collisions.within(Arguments.keys(key, more), more), LockMode.EXCLUSIVE, false);
     }
 
     @Override
     public LockRequest exclusive(Collection<LockKey> keys) {
-        return request(Arguments.keys(keys), LockMode.EXCLUSIVE, false);
+        return request(collisions.within(Arguments.keys(keys), keys), LockMode.EXCLUSIVE, false);
     }
 
     @Override
     public LockRequest shared(LockKey key, LockKey... more) {
-        return request(Arguments.keys(key, more), LockMode.SHARED, false);
+        return request(collisions.within(Arguments.keys(key, more), more), LockMode.SHARED, false);
     }
 
     @Override
     public LockRequest shared(Collection<LockKey> keys) {
-        return request(Arguments.keys(keys), LockMode.SHARED, false);
+        return request(collisions.within(Arguments.keys(keys), keys), LockMode.SHARED, false);
     }
 
     @Override
@@ -205,6 +211,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         if (closing && live.isEmpty()) {
             drained.tryEmitEmpty();
         }
+    }
+
+    @Override
+    public Flux<LockInfo> inspect() {
+        return Inspection.of(this, source, live);
     }
 
     @Override

@@ -132,6 +132,19 @@ final class GatePass {
         }
     }
 
+    /** Of the keys of the waiters, the one whose gate is queued at; only that can be told while the way goes on. */
+    List<LockKey> queued(List<LockKey> keys) {
+        if (waiters.length == 1) {
+            return keys;
+        }
+        for (int i = 0; i < waiters.length; i++) {
+            if (gates.isQueued(waiters[i])) {
+                return List.of(keys.get(i));
+            }
+        }
+        return List.of();
+    }
+
     /** Whether somebody inside holds the one shared lock that is asked for. */
     boolean isFollower() {
         return waiters.length == 1 && waiters[0].follower;

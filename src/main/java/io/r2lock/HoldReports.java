@@ -44,6 +44,15 @@ final class HoldReports {
         tell(listener -> listener.cancelIgnored(hold.keys(), hold.mode(), since));
     }
 
+    void collision(LockKey held, LockKey asked) {
+        options.warnings()
+                .warn("Two different names are one lock: " + held.label() + " and " + asked.label()
+                        + ". Their holders exclude each other without need, and inside one another they share the lock. The"
+                        + " names are at DEBUG.");
+        LOG.debug("One lock by two names: {} and {}", held, asked);
+        tell(listener -> listener.collision(held, asked));
+    }
+
     private static String labels(Hold hold) {
         return hold.keys().stream().map(LockKey::label).collect(Collectors.joining(", "));
     }

@@ -63,6 +63,9 @@ final class JoinedAcquire extends StatementAcquire {
             return new ChildKey(parent.root(), key);
         }
         Hold owner = chain.ownerOf(key, spec);
+        if (owner != null) {
+            client.collisions().met(owner.spec.own(key), key);
+        }
         if (holder == null) {
             holder = owner == null ? takenIn() : owner;
         }
@@ -282,6 +285,16 @@ final class JoinedAcquire extends StatementAcquire {
     @Nullable
     TransactionHold transaction() {
         return transaction;
+    }
+
+    @Override
+    GatePass gates() {
+        return turns;
+    }
+
+    @Override
+    List<LockKey> awaited() {
+        return state == QUEUED ? super.awaited() : missing;
     }
 
     /** What the server was asked for, beside what the surrounding holds had. */

@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import io.r2dbc.spi.Connection;
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
@@ -85,6 +86,11 @@ final class JoinedHold extends Hold {
             conclude(null);
         }
         return true;
+    }
+
+    /** The keys that it has locked itself, beside what surrounds it. */
+    List<LockKey> locked() {
+        return own.missing();
     }
 
     /** Where the keys that it has locked itself are. */

@@ -20,6 +20,9 @@ import org.jspecify.annotations.Nullable;
  */
 final class KeyGate {
 
+    /** As the one who came first named it. */
+    final Object key;
+
     private final WaiterQueue queue = new WaiterQueue();
     private boolean exclusiveInside;
     private int sharedInside;
@@ -39,7 +42,8 @@ final class KeyGate {
     /** The baton is being given back. */
     private boolean closed;
 
-    KeyGate(int handOffLimit) {
+    KeyGate(Object key, int handOffLimit) {
+        this.key = key;
         this.handOffLimit = handOffLimit;
     }
 

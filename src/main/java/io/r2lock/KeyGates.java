@@ -24,6 +24,7 @@ final class KeyGates {
 
     private final ConcurrentHashMap<Object, KeyGate> gates = new ConcurrentHashMap<>();
     private final int handOffLimit;
+    private final @Nullable Collisions collisions;
 
     /** Where no lock is handed over. */
     KeyGates() {
@@ -31,7 +32,13 @@ final class KeyGates {
     }
 
     KeyGates(int handOffLimit) {
+        this(handOffLimit, null);
+    }
+
+    /** {@code collisions} is told of keys that meet at a gate and are not the same object. */
+    KeyGates(int handOffLimit, @Nullable Collisions collisions) {
         this.handOffLimit = handOffLimit;
+        this.collisions = collisions;
     }
 
     /** Goes in at once, which the answer tells, or queues; then {@link Waiter#turn} is told, once. */
@@ -46,12 +53,29 @@ final class KeyGates {
 
     private boolean enter(Waiter waiter, boolean queue) {
         boolean[] inside = new boolean[1];
-        gates.compute(waiter.key, (key, present) -> {
-            KeyGate gate = present == null ? new KeyGate(handOffLimit) : present;
+        KeyGate entered = gates.compute(waiter.key, (key, present) -> {
+            KeyGate gate = present == null ? new KeyGate(key, handOffLimit) : present;
             inside[0] = gate.enter(waiter, queue);
             return gate.isIdle() ? null : gate;
         });
+        if (collisions != null
+                && entered != null
+                && entered.key != waiter.key
+                && entered.key instanceof LockKey known
+                && waiter.key instanceof LockKey asked) {
+            collisions.met(known, asked);
+        }
         return inside[0];
+    }
+
+    /** Whether the waiter is in the queue now. */
+    boolean isQueued(Waiter waiter) {
+        boolean[] queued = new boolean[1];
+        gates.computeIfPresent(waiter.key, (key, gate) -> {
+            queued[0] = waiter.place == Waiter.Place.QUEUED;
+            return gate;
+        });
+        return queued[0];
     }
 
     /** Gives up a place, queued or inside; idempotent, and a waiter that has not entered yet never will. */
@@ -180,7 +204,7 @@ final class KeyGates {
     private void change(Waiter waiter, BiFunction<KeyGate, Waiter, @Nullable Waiter> transition) {
         Waiter[] admitted = new Waiter[1];
         gates.compute(waiter.key, (key, present) -> {
-            KeyGate gate = present == null ? new KeyGate(handOffLimit) : present;
+            KeyGate gate = present == null ? new KeyGate(key, handOffLimit) : present;
             admitted[0] = transition.apply(gate, waiter);
             return gate.isIdle() ? null : gate;
         });

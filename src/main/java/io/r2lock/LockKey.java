@@ -173,6 +173,11 @@ public final class LockKey implements Comparable<LockKey> {
         return of(firstLong(sha256.digest(of.array())));
     }
 
+    /** The key of a row of {@code pg_locks}, which shows both halves as unsigned. */
+    static LockKey located(long classid, long objid, boolean pair) {
+        return new LockKey(pair, join((int) classid, (int) objid), null);
+    }
+
     /** Whether the key is of the space of two {@code int}. */
     boolean isPair() {
         return pair;
@@ -199,11 +204,29 @@ public final class LockKey implements Comparable<LockKey> {
         return source == null ? null : source.namespace;
     }
 
+    /** The {@link #namespace} if it is short and of letters, digits and {@code _.-} only, so that it can end or start nothing. */
+    @Nullable
+    String plainNamespace() {
+        String namespace = namespace();
+        return namespace != null && PLAIN_NAMESPACE.matcher(namespace).matches() ? namespace : null;
+    }
+
     /** The number without the name, which may be personal data; with the namespace if that is plain. */
     String label() {
-        String namespace = namespace();
-        boolean plain = namespace != null && PLAIN_NAMESPACE.matcher(namespace).matches();
-        return plain ? number() + " (namespace " + namespace + ")" : number();
+        String namespace = plainNamespace();
+        return namespace == null ? number() : number() + " (namespace " + namespace + ")";
+    }
+
+    /** The name as people may see it, escaped, without the number; null where the key is a number only. */
+    @Nullable
+    String name() {
+        return source == null ? null : source.shown();
+    }
+
+    /** Where the number came from, equal for keys that were made in the same way; null where the key is a number only. */
+    @Nullable
+    Object origin() {
+        return source;
     }
 
     /** Whether a server with another encoding than UTF-8 would compute another number. */

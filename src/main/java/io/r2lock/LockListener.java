@@ -41,4 +41,15 @@ public interface LockListener {
      * @param since how long after its cancel the work gave the signal
      */
     default void cancelIgnored(List<LockKey> keys, LockMode mode, Duration since) {}
+
+    /**
+     * Two different names are one number, and so one lock: their holders exclude each other without need, and a request for the one
+     * inside a hold of the other joins it. Seen where both are in use in this client at the same time, or are keys of one request; a
+     * key of a number only ({@link LockKey#of(long)}) has no name that could differ. Told once for each pair in each client, for the
+     * first {@value Collisions#MOST} pairs.
+     *
+     * @param held the key by the name of who came first, who may be waiting for it
+     * @param asked the equal key by the name of who came later
+     */
+    default void collision(LockKey held, LockKey asked) {}
 }

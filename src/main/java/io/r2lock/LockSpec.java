@@ -158,6 +158,11 @@ record LockSpec(
                 keys, permits, mode, maxWait, noWait, skipIfBusy, polls, inSession, requireNew, maxHold, minHold, true);
     }
 
+    /** The one of its keys that is the same lock, maybe by another name. */
+    LockKey own(LockKey key) {
+        return keys.get(keys.indexOf(key));
+    }
+
     LockAttempt attempt(Duration waited) {
         return new LockAttempt(keys, permits, mode, waited);
     }

@@ -7,7 +7,8 @@ import java.util.stream.Collectors;
 
 /**
  * All SQL that r2lock sends, but that of session scope ({@link SessionSql}). Keys go in as numbers, so that no user input is part of a statement but the values of {@link
- * AdvisoryLocks.Builder#connectionSetting}, which are quoted.
+ * AdvisoryLocks.Builder#connectionSetting}, which are quoted, and plain namespaces, as comments: {@code pg_stat_activity} shows a
+ * statement as long as it waits, and the last one of a backend that is idle.
  *
  * <p>Each text is one message of the simple protocol, however many statements it has, and so one round trip.
  */
@@ -56,6 +57,25 @@ final class LockSql {
     static final String CHECK_FACTS = "SELECT pg_backend_pid(),pg_is_in_recovery(),current_setting('server_version'),"
             + "current_setting('server_encoding'),current_setting('max_locks_per_transaction')::bigint,"
             + "current_setting('max_connections')::bigint,current_setting('max_prepared_transactions')::bigint";
+
+    /**
+     * The advisory locks of this database: who has them and who waits. The first row's first column, which comes also where there is
+     * none, is the server's time; times are in microseconds since 1970. Extensions lock in key spaces of their own, which are left out.
+     *
+     * <p>The functions and not their views, which read shared catalogs for what is not needed here. The limits of the role are not for this statement, nor is a role that {@code ALTER ROLE … SET role} changes to at login: it may
+     * not see what the one that logged in may.
+     */
+    static String locks(long limitMillis) {
+        return "SET LOCAL role=none;SET LOCAL statement_timeout=" + limitMillis + ";SELECT "
+                + micros("statement_timestamp()")
+                + ",l.classid::bigint,l.objid::bigint,l.objsubid=2,l.mode='ExclusiveLock',l.granted,l.pid,"
+                + micros("l.waitstart") + ",a.application_name,host(a.client_addr),"
+                // waits for all of the lock manager, so only where there is something to be told
+                + "CASE WHEN NOT l.granted THEN array_to_string(pg_blocking_pids(l.pid),',') END"
+                + " FROM pg_stat_get_activity(pg_backend_pid()) me LEFT JOIN pg_lock_status() l"
+                + " ON l.locktype='advisory' AND l.objsubid IN (1,2) AND l.database=me.datid"
+                + " LEFT JOIN pg_stat_get_activity(NULL) a ON a.pid=l.pid";
+    }
 
     /** The backend's pid, and whether it got the key, until the end of the transaction. */
     static String check(LockKey key) {
@@ -219,7 +239,7 @@ final class LockSql {
                 select + (mode == LockMode.EXCLUSIVE ? "pg_advisory_xact_lock(" : "pg_advisory_xact_lock_shared(");
         for (int i = 0; i < keys.size(); i++) {
             sql.append(i == 0 ? "" : ";").append(call);
-            number(sql, keys.get(i)).append(')');
+            comment(number(sql, keys.get(i)).append(')'), keys.get(i));
         }
     }
 
@@ -227,12 +247,18 @@ final class LockSql {
         String call = mode == LockMode.EXCLUSIVE ? "pg_try_advisory_xact_lock(" : "pg_try_advisory_xact_lock_shared(";
         for (int i = 0; i < keys.size(); i++) {
             sql.append(i == 0 ? "SELECT " : " AND ").append(call);
-            number(sql, keys.get(i)).append(')');
+            comment(number(sql, keys.get(i)).append(')'), keys.get(i));
         }
         return sql.toString();
     }
 
     static StringBuilder number(StringBuilder sql, LockKey key) {
         return key.isPair() ? sql.append(key.high()).append(',').append(key.low()) : sql.append(key.value());
+    }
+
+    /** Behind the call, and so inside its statement: before BEGIN it would make {@code pg_stat_statements} count a BEGIN for each. */
+    static StringBuilder comment(StringBuilder sql, LockKey key) {
+        String namespace = key.plainNamespace();
+        return namespace == null ? sql : sql.append("/*").append(namespace).append("*/");
     }
 }

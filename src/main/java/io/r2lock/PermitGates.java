@@ -30,15 +30,26 @@ final class PermitGates implements PermitGate.Outside {
     private final Server server;
     private final int handOffLimit;
     private final Scheduler clock;
+    private final Collisions collisions;
 
     PermitGates(Server server, int handOffLimit, Scheduler clock) {
+        this(server, handOffLimit, clock, new Collisions((known, asked) -> {}));
+    }
+
+    PermitGates(Server server, int handOffLimit, Scheduler clock, Collisions collisions) {
+        this.collisions = collisions;
         this.server = server;
         this.handOffLimit = handOffLimit;
         this.clock = clock;
     }
 
     void enter(PermitCaller caller) {
-        change(caller, gate -> gate.enter(caller));
+        LockKey[] known = new LockKey[1];
+        change(caller, gate -> {
+            known[0] = gate.key;
+            gate.enter(caller);
+        });
+        collisions.met(known[0], caller.key);
     }
 
     /** Gives up a place in the queue, after which {@link PermitCaller.Told#left} is told; nothing for who is inside or gone. */

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
@@ -245,6 +246,21 @@ final class SessionAcquire extends Acquire {
             hold.watch();
             deliver(hold);
         });
+    }
+
+    @Override
+    GatePass gates() {
+        return gates;
+    }
+
+    /** Behind the gates it waits for one key at a time, while it has those before it. */
+    @Override
+    List<LockKey> awaited() {
+        if (state == QUEUED) {
+            return super.awaited();
+        }
+        int missing = keys.firstMissing();
+        return missing < keys.count() ? List.of(keys.key(missing)) : List.of();
     }
 
     @Override

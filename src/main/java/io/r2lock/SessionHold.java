@@ -79,6 +79,10 @@ final class SessionHold extends Hold {
         return locks.get(0).pid();
     }
 
+    List<SessionLock> locks() {
+        return locks;
+    }
+
     /** A key that was waited for is held where the waiting was; for tests that end backends. */
     List<Integer> backendPids() {
         return locks.stream().map(SessionLock::pid).distinct().toList();

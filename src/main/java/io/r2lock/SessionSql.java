@@ -38,13 +38,14 @@ final class SessionSql {
         StringBuilder sql = new StringBuilder(128);
         LockSql.setLimits(sql, limitMillis);
         sql.append("SELECT ").append(mode == LockMode.EXCLUSIVE ? "pg_advisory_lock(" : "pg_advisory_lock_shared(");
-        return LockSql.number(sql, key).append(')').toString();
+        return LockSql.comment(LockSql.number(sql, key).append(')'), key).toString();
     }
 
     static String sessionTryLock(LockKey key, LockMode mode) {
         String call =
                 mode == LockMode.EXCLUSIVE ? "SELECT pg_try_advisory_lock(" : "SELECT pg_try_advisory_lock_shared(";
-        return LockSql.number(new StringBuilder(call), key).append(')').toString();
+        StringBuilder sql = LockSql.number(new StringBuilder(call), key).append(')');
+        return LockSql.comment(sql, key).toString();
     }
 
     static String sessionUnlock(LockKey key, LockMode mode) {

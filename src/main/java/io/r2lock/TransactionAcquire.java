@@ -63,7 +63,7 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
     }
 
     private void passed() {
-        if (place().inherited instanceof HandOff from) {
+        if (gates.waiter(0).inherited instanceof HandOff from) {
             inherit(from);
             return;
         }
@@ -309,9 +309,9 @@ final class TransactionAcquire extends StatementAcquire implements Borrow.Taker 
         gates.leave();
     }
 
-    /** At the gate of the first key. */
-    Waiter place() {
-        return gates.waiter(0);
+    @Override
+    GatePass gates() {
+        return gates;
     }
 
     private Lease lease() {

@@ -104,6 +104,10 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         nestedPlaces.add(places);
     }
 
+    Set<LockKey> nestedKeys() {
+        return nestedKeys;
+    }
+
     @Override
     boolean hasTaken(LockKey key) {
         return spec.keys().contains(key) || nestedKeys.contains(key);
@@ -181,7 +185,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
 
     /** It is decided before the end is sent, whose answer may come at once, and told behind it. */
     private void sendAndPassOn(Consumer<Runnable> end) {
-        HandOff next = new HandOff(client, own.place(), lease, since());
+        HandOff next = new HandOff(client, own.gates().waiter(0), lease, since());
         Waiter heir = next.pass(spec);
         handOff = next;
         try {

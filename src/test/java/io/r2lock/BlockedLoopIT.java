@@ -216,6 +216,11 @@ class BlockedLoopIT {
             }
 
             @Override
+            public Mono<ServerLocks> locks() {
+                return opener.locks();
+            }
+
+            @Override
             public void close() {
                 opener.close();
             }

@@ -101,4 +101,12 @@ final class Examples {
         // endregion
         return swept;
     }
+
+    static Flux<String> stuck(AdvisoryLocks locks) {
+        // region inspect
+        Flux<String> stuck =
+                locks.inspect().filter(lock -> !lock.blockedBy().isEmpty()).map(LockInfo::toString);
+        // endregion
+        return stuck;
+    }
 }

@@ -131,6 +131,11 @@ final class FakeConnection {
             }
 
             @Override
+            public Mono<ServerLocks> locks() {
+                return Mono.error(new IllegalStateException("no server"));
+            }
+
+            @Override
             public void close() {
                 // nothing is kept
             }
@@ -143,6 +148,15 @@ final class FakeConnection {
 
     static ClientOptions options(
             Scheduler clock, Scheduler heartbeatClock, int maxConnections, int sessionConnections) {
+        return options(clock, heartbeatClock, maxConnections, sessionConnections, new LockListener() {});
+    }
+
+    static ClientOptions options(
+            Scheduler clock,
+            Scheduler heartbeatClock,
+            int maxConnections,
+            int sessionConnections,
+            LockListener listener) {
         return new ClientOptions(
                 clock,
                 maxConnections,
@@ -160,7 +174,7 @@ final class FakeConnection {
                 heartbeatClock,
                 new Warnings(clock),
                 null,
-                new LockListener() {});
+                listener);
     }
 
     private LockConnection connection() {

@@ -39,6 +39,7 @@ class HouseRulesTest {
                         "SelfCheck",
                         "LockHoldExpiredException",
                         "LockKey",
+                        "LockInfo",
                         "LockMode",
                         "LockListener",
                         "LeaderElection",

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestInspectIT extends InspectContract {
+
+    OldestInspectIT() {
+        super(TestServer.oldest());
+    }
+}
