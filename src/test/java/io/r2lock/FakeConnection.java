@@ -160,7 +160,8 @@ final class FakeConnection {
                 heartbeatClock,
                 new Warnings(clock),
                 null,
-                new LockListener() {});
+                new LockListener() {},
+                null);
     }
 
     private LockConnection connection() {
