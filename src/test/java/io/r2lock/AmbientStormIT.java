@@ -20,12 +20,12 @@ import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Scheduler;
 import reactor.core.scheduler.Schedulers;
 
-/** Requests in transactions of somebody else's, cancelled after 0 to 3 ms: their owners never notice. */
+/** Requests in transactions of somebody else's, cancelled after 0 to 8 ms: their owners never notice. */
 class AmbientStormIT {
 
     private static final Logger LOG = LoggerFactory.getLogger(AmbientStormIT.class);
     private static final int OWNERS = 4;
-    private static final int ROUNDS = Boolean.getBoolean("long") ? 10_000 : 800;
+    private static final int ROUNDS = Boolean.getBoolean("long") ? 10_000 : 500;
 
     private final TestServer server = TestServer.newest();
 
@@ -74,14 +74,14 @@ class AmbientStormIT {
         assertThat(server.count("select count(*) from ambient_storm")).isEqualTo(rounds);
         assertThat(overlaps).hasValue(0);
         LOG.info("{} rounds, {} not cancelled", rounds, done.get());
-        assertThat(done.get()).isBetween((int) rounds / 50, (int) (rounds - rounds / 50));
+        assertThat(done.get()).isBetween((int) rounds / 100, (int) (rounds - rounds / 100));
     }
 
     /** Each transaction asks once, whatever comes of it writes a row, and commits. */
     private Mono<Integer> round(DefaultAdvisoryLocks locks, PostgresqlConnection connection) {
         return Mono.defer(() -> {
             OwnedTransaction transaction = OwnedTransaction.notBegun(connection);
-            long micros = ThreadLocalRandom.current().nextInt(3_000);
+            long micros = ThreadLocalRandom.current().nextInt(8_000);
             Mono<?> cancel = micros < 100 ? Mono.just(1) : Mono.delay(Duration.ofNanos(micros * 1_000), canceller);
             return Sessions.send(connection, "begin")
                     .then(transaction

@@ -140,9 +140,10 @@ abstract class AmbientTroubleContract {
                 transaction.around(locks.withAdvisoryLock(A, Mono.just(1))).subscribe();
         sessions.awaitWaiting(1);
         // on the wire behind the wait, as the driver does not hold a plain statement back
-        CompletableFuture<Void> sleeps = Sessions.send(transaction.wire(), "select pg_sleep(0.5)").toFuture();
-        CompletableFuture<Void> writes =
-                Sessions.send(transaction.wire(), "insert into ambient_trouble values (2)").toFuture();
+        CompletableFuture<Void> sleeps =
+                Sessions.send(transaction.wire(), "select pg_sleep(0.5)").toFuture();
+        CompletableFuture<Void> writes = Sessions.send(transaction.wire(), "insert into ambient_trouble values (2)")
+                .toFuture();
         call.dispose();
         assertThat(outcome(sleeps)).isEqualTo("null");
         assertThat(outcome(writes)).isEqualTo("null");
@@ -157,13 +158,13 @@ abstract class AmbientTroubleContract {
         OwnedTransaction transaction = begin();
         CompletableFuture<String> busy =
                 transaction.around(how(locks.exclusive(A, B).noWait())).toFuture();
-        CompletableFuture<Void> first =
-                Sessions.send(transaction.wire(), "insert into ambient_trouble values (1)").toFuture();
+        CompletableFuture<Void> first = Sessions.send(transaction.wire(), "insert into ambient_trouble values (1)")
+                .toFuture();
         CompletableFuture<String> late = transaction
                 .around(how(locks.exclusive(A, B).waitAtMost(Duration.ofMillis(200))))
                 .toFuture();
-        CompletableFuture<Void> second =
-                Sessions.send(transaction.wire(), "insert into ambient_trouble values (2)").toFuture();
+        CompletableFuture<Void> second = Sessions.send(transaction.wire(), "insert into ambient_trouble values (2)")
+                .toFuture();
         assertThat(outcome(busy)).isEqualTo("LockNotAvailableException");
         assertThat(outcome(late)).isEqualTo("LockTimeoutException");
         assertThat(outcome(first)).isEqualTo("null");
@@ -210,7 +211,8 @@ abstract class AmbientTroubleContract {
     @Test
     void connectionWithoutATransaction_isRefused_andNothingIsLeft() {
         OwnedTransaction none = OwnedTransaction.notBegun(sessions.open());
-        for (LockRequest request : new LockRequest[] {locks.exclusive(A), locks.exclusive(A).noWait()}) {
+        for (LockRequest request :
+                new LockRequest[] {locks.exclusive(A), locks.exclusive(A).noWait()}) {
             assertThatThrownBy(() -> none.run(request.guard(Mono.just(1))))
                     .isInstanceOf(IllegalStateException.class)
                     .hasMessageContaining("not in a transaction");
@@ -273,8 +275,7 @@ abstract class AmbientTroubleContract {
 
         OwnedTransaction transaction = begin();
         Sinks.One<AmbientTransaction.Participation> answer = Sinks.one();
-        DefaultAdvisoryLocks late =
-                clients.on(server, residue, builder -> builder.ambientTransaction(answer::asMono));
+        DefaultAdvisoryLocks late = clients.on(server, residue, builder -> builder.ambientTransaction(answer::asMono));
         AtomicInteger started = new AtomicInteger();
         Disposable call = late.withAdvisoryLock(A, Mono.fromSupplier(started::incrementAndGet))
                 .subscribe();
