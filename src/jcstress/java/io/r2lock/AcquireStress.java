@@ -56,6 +56,11 @@ public class AcquireStress {
         final AtomicInteger errors = new AtomicInteger();
 
         @Override
+        public void admitted(Acquire attempt) {
+            throw new AssertionError("the attempt is there already");
+        }
+
+        @Override
         public void granted(Hold hold) {
             throw new AssertionError("the attempt delivers no hold");
         }

@@ -37,8 +37,11 @@ import reactor.util.context.Context;
  */
 abstract class Acquire {
 
-    /** Who asked: told one of these, or nothing after a cancel. */
+    /** Who asked: told the attempt, which it begins, and then one of the others, or nothing after a cancel; or else only a failure. */
     interface Receiver {
+        /** Called at most once, on the subscriber's thread, or later where an {@link AmbientTransaction} was looked for. */
+        void admitted(Acquire attempt);
+
         void granted(Hold hold);
 
         void failed(Throwable error);
@@ -57,7 +60,8 @@ abstract class Acquire {
         CANCELLED(7),
         TIMED_OUT(8),
         CLOSED(9),
-        SURROUNDING_ENDED(10);
+        SURROUNDING_ENDED(10),
+        TRANSACTION_ENDED(11);
 
         final int state;
 
@@ -88,6 +92,10 @@ abstract class Acquire {
     final Waited waited;
     private final Disposable.Swap timer = Disposables.swap();
     private volatile @Nullable Hold hold;
+
+    /** The ambient transaction that was there already when it was asked for, if it is known; set before it begins. */
+    @Nullable
+    AmbientScope within;
 
     Acquire(DefaultAdvisoryLocks client, LockSpec spec, @Nullable Hold surrounding, Receiver receiver) {
         this.client = client;
@@ -290,6 +298,7 @@ abstract class Acquire {
         return switch (reason) {
             case TIMED_OUT -> waited.timedOut();
             case SURROUNDING_ENDED -> waited.lost("the surrounding hold ended first");
+            case TRANSACTION_ENDED -> waited.lost(AmbientScope.COMPLETED);
             case CLOSED, CANCELLED -> waited.closed();
         };
     }

@@ -54,10 +54,11 @@ final class AcquireMono extends Mono<HeldLock> {
             if (!Operators.validate(n) || !state.compareAndSet(State.IDLE, State.ACQUIRING)) {
                 return;
             }
-            Acquire created = client.attempt(spec, actual.currentContext(), this);
-            if (created == null) {
-                return;
-            }
+            client.attempt(spec, actual.currentContext(), this);
+        }
+
+        @Override
+        public void admitted(Acquire created) {
             acquire = created;
             if (state.get() == State.CANCELLED) {
                 created.stop(Acquire.Stop.CANCELLED);

@@ -1,9 +1,11 @@
 package io.r2lock;
 
 import io.r2lock.AdvisoryLockException.LockAttempt;
+import io.r2lock.AmbientTransaction.Participation;
 import java.time.Duration;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
+import reactor.util.context.ContextView;
 
 /**
  * Whether a request is let in, and as what: by itself, or joined to what its chain holds. Counts those that wait, from here to
@@ -12,10 +14,12 @@ import org.jspecify.annotations.Nullable;
 final class Admission {
 
     private final DefaultAdvisoryLocks client;
+    private final AmbientAdmission ambient;
     private final AtomicInteger waiting = new AtomicInteger();
 
     Admission(DefaultAdvisoryLocks client) {
         this.client = client;
+        this.ambient = new AmbientAdmission(client, this);
     }
 
     /** Attempts that count against {@code maxWaiters}. */
@@ -28,9 +32,33 @@ final class Admission {
         waiting.decrementAndGet();
     }
 
+    AmbientAdmission ambient() {
+        return ambient;
+    }
+
+    /** Tells the receiver the attempt, or an error. */
+    void admit(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
+        Hold innermost = context.getOrDefault(client, null);
+        AmbientTransaction outside = client.options().ambient();
+        // a permit is never taken in a transaction, and never meets a lock
+        if (outside == null || spec.permits() > 0) {
+            admit(spec, innermost, null, receiver);
+        } else {
+            AmbientLookup.start(outside, context, receiver, found -> admit(spec, innermost, found, receiver));
+        }
+    }
+
+    private void admit(
+            LockSpec spec, @Nullable Hold innermost, @Nullable Participation outside, Acquire.Receiver receiver) {
+        Acquire attempt = attempt(spec, innermost, outside, receiver);
+        if (attempt != null) {
+            receiver.admitted(attempt);
+        }
+    }
+
     /** {@code null} when the receiver was told an error instead. */
-    @Nullable
-    Acquire attempt(LockSpec spec, @Nullable Hold innermost, Acquire.Receiver receiver) {
+    private @Nullable Acquire attempt(
+            LockSpec spec, @Nullable Hold innermost, @Nullable Participation outside, Acquire.Receiver receiver) {
         if (client.isClosing()) {
             LockAttempt asked = spec.attempt(Duration.ZERO);
             receiver.failed(new LocksClosedException("The client is closed: no " + asked, asked, null));
@@ -46,18 +74,19 @@ final class Admission {
                     false));
             return null;
         }
+        if (outside != null) {
+            return ambient.attempt(new HoldChain(innermost), spec, outside, receiver);
+        }
         return innermost == null
                 ? Acquire.fresh(client, spec, null, receiver)
                 : inside(new HoldChain(innermost), spec, receiver);
     }
 
-    private @Nullable Acquire inside(HoldChain chain, LockSpec spec, Acquire.Receiver receiver) {
+    /** {@code null} when the receiver was told an error instead. */
+    @Nullable
+    Acquire inside(HoldChain chain, LockSpec spec, Acquire.Receiver receiver) {
         Hold surrounding = chain.innermost();
-        long owned = spec.requireNew()
-                ? 0
-                : spec.keys().stream()
-                        .filter(key -> chain.ownerOf(key, spec) != null)
-                        .count();
+        long owned = spec.requireNew() ? 0 : chain.owned(spec);
         boolean all = owned == spec.keys().size();
         boolean joins = all || (!spec.requireNew() && !spec.inSession() && chain.transaction() != null);
         RuntimeException refused = all ? null : chain.unbounded(spec);
@@ -72,12 +101,18 @@ final class Admission {
                             + ": a surrounding hold has the key, and frees it at its own end. Ask for it there.");
         }
         if (refused != null) {
-            waiting.decrementAndGet();
-            receiver.failed(refused);
-            return null;
+            return refuse(receiver, refused);
         }
         return joins && surrounding != null
                 ? new JoinedAcquire(client, spec, surrounding, chain, receiver)
                 : Acquire.fresh(client, spec, surrounding, receiver);
+    }
+
+    /** {@code null}, the receiver being told. */
+    @Nullable
+    Acquire refuse(Acquire.Receiver receiver, Throwable reason) {
+        waiting.decrementAndGet();
+        receiver.failed(reason);
+        return null;
     }
 }

@@ -337,6 +337,14 @@ public interface AdvisoryLocks {
         Builder listener(LockListener listener);
 
         /**
+         * Where transactions of somebody else's are found, which requests in transaction scope join. Without this option: nowhere.
+         *
+         * @param ambient asked at each subscription, but for permits
+         * @return this
+         */
+        Builder ambientTransaction(AmbientTransaction ambient);
+
+        /**
          * Makes the client. Opens no connection yet.
          *
          * @return a new client

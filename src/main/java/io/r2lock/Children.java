@@ -5,7 +5,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicReferenceFieldUpdater;
 import org.jspecify.annotations.Nullable;
 
-/** The attempts that end with one hold. */
+/** The attempts that end with one hold, or with one ambient transaction. */
 final class Children {
 
     @SuppressWarnings("rawtypes")
@@ -34,12 +34,12 @@ final class Children {
     }
 
     /** All that wait first: else the end of one would be the turn of the next. */
-    void end() {
+    void end(Acquire.Stop why) {
         for (Acquire child : all()) {
-            child.stop(Acquire.Stop.SURROUNDING_ENDED);
+            child.stop(why);
         }
         for (Acquire child : all()) {
-            child.endHold(Acquire.Stop.SURROUNDING_ENDED);
+            child.endHold(why);
         }
     }
 }

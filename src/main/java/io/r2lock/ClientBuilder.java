@@ -33,6 +33,7 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     private String applicationName = DEFAULT_APPLICATION_NAME;
     private @Nullable Scheduler workScheduler;
     private LockListener listener = new LockListener() {};
+    private @Nullable AmbientTransaction ambient;
 
     ClientBuilder(@Nullable ConnectionFactory connectionFactory) {
         this.connectionFactory = driverFactory(Arguments.notNull("connectionFactory", connectionFactory));
@@ -169,6 +170,12 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
     }
 
     @Override
+    public ClientBuilder ambientTransaction(AmbientTransaction ambient) {
+        this.ambient = Arguments.notNull("ambientTransaction", ambient);
+        return this;
+    }
+
+    @Override
     public AdvisoryLocks build() {
         ConnectionSettings settings = new ConnectionSettings(applicationName, userSettings);
         settings.check(heartbeat, heartbeatDeadline);
@@ -189,7 +196,8 @@ final class ClientBuilder implements AdvisoryLocks.Builder {
                 null,
                 new Warnings(clock),
                 workScheduler,
-                listener);
+                listener,
+                ambient);
         return new DefaultAdvisoryLocks(new ConnectionOpener(connectionFactory, options), options);
     }
 }

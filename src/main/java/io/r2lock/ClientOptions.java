@@ -12,6 +12,7 @@ import reactor.core.scheduler.Scheduler;
  * @param maxWaiters {@link Integer#MAX_VALUE}: no bound
  * @param settings of the server, for each lock connection
  * @param heartbeatClock {@code null}: the thread of the heartbeats
+ * @param ambient {@code null}: no transaction of somebody else's is looked for
  */
 record ClientOptions(
         Scheduler clock,
@@ -30,4 +31,5 @@ record ClientOptions(
         @Nullable Scheduler heartbeatClock,
         Warnings warnings,
         @Nullable Scheduler workScheduler,
-        LockListener listener) {}
+        LockListener listener,
+        @Nullable AmbientTransaction ambient) {}

@@ -102,6 +102,11 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         return live.size();
     }
 
+    /** Ambient transactions that something is known of. */
+    int ambient() {
+        return admission.ambient().scopes().size();
+    }
+
     /** Attempts that count against {@code maxWaiters}. */
     int waiting() {
         return admission.waiting();
@@ -178,10 +183,9 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
                 this, noWait ? LockSpec.of(keys, mode, wait).notWaiting(false) : LockSpec.of(keys, mode, wait));
     }
 
-    /** A new attempt, which {@link #begin} starts; {@code null} when the receiver was told an error instead. */
-    @Nullable
-    Acquire attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
-        return admission.attempt(spec, context.getOrDefault(this, null), receiver);
+    /** Tells the receiver a new attempt, which {@link #begin} starts, or an error. */
+    void attempt(LockSpec spec, ContextView context, Acquire.Receiver receiver) {
+        admission.admit(spec, context, receiver);
     }
 
     void begin(Acquire attempt) {

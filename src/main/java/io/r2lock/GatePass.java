@@ -68,8 +68,8 @@ final class GatePass {
     }
 
     /** For the turns of siblings, which this process alone decides; {@code closesCycle} runs instead of waiting for ever. */
-    static GatePass forTurns(
-            TurnWaits waits, List<ChildKey> keys, JoinedAcquire request, Runnable passed, Runnable closesCycle) {
+    static <K> GatePass forTurns(
+            TurnWaits waits, List<K> keys, Acquire request, Runnable passed, Runnable closesCycle) {
         Turns turns = new Turns(waits, new TurnWaits.Member(request), closesCycle);
         LockMode mode = request.spec.mode();
         return new GatePass(waits.gates(), keys, (key, turn) -> Waiter.forTurn(key, mode, turn), passed, turns);

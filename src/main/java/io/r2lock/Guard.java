@@ -86,10 +86,11 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     void start() {
         actual.onSubscribe(this);
-        Acquire created = client.attempt(spec, actual.currentContext(), this);
-        if (created == null) {
-            return;
-        }
+        client.attempt(spec, actual.currentContext(), this);
+    }
+
+    @Override
+    public void admitted(Acquire created) {
         acquire = created;
         if (state.get() == State.CANCELLED) {
             created.stop(Acquire.Stop.CANCELLED);

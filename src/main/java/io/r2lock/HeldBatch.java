@@ -7,11 +7,11 @@ import reactor.core.publisher.Flux;
 /** A batch on the connection of a hold. */
 final class HeldBatch implements Batch {
 
-    private final TransactionHold hold;
+    private final SqlHold hold;
     private final Batch driver;
     private boolean mayFree;
 
-    HeldBatch(TransactionHold hold, Batch driver) {
+    HeldBatch(SqlHold hold, Batch driver) {
         this.hold = hold;
         this.driver = driver;
     }

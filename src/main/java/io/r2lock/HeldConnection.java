@@ -17,14 +17,14 @@ import reactor.core.publisher.Mono;
  */
 final class HeldConnection implements Connection {
 
-    private final TransactionHold hold;
+    private final SqlHold hold;
 
-    HeldConnection(TransactionHold hold) {
+    HeldConnection(SqlHold hold) {
         this.hold = hold;
     }
 
     private Connection wire() {
-        return hold.lockConnection().wire();
+        return hold.wire();
     }
 
     /** An operation of the driver that is one statement. */
@@ -116,7 +116,7 @@ final class HeldConnection implements Connection {
     @Override
     public Mono<Boolean> validate(ValidationDepth depth) {
         return depth == ValidationDepth.LOCAL
-                ? Mono.fromSupplier(() -> hold.isLive() && hold.lockConnection().isUsable())
+                ? Mono.fromSupplier(() -> hold.isLive() && hold.isUsable())
                 : inLane(wire().validate(depth)).onErrorReturn(false);
     }
 
@@ -137,6 +137,6 @@ final class HeldConnection implements Connection {
 
     @Override
     public String toString() {
-        return "connection of backend " + hold.lockConnection().pid() + " holding the " + hold.attempt();
+        return "connection of backend " + hold.backendPid() + " holding the " + hold.attempt();
     }
 }

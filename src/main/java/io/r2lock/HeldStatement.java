@@ -7,12 +7,12 @@ import reactor.core.publisher.Flux;
 /** A statement on the connection of a hold: bindings go to the driver's own, execution goes through the {@link Lane}. */
 final class HeldStatement implements Statement {
 
-    private final TransactionHold hold;
+    private final SqlHold hold;
     private final Statement driver;
     private final boolean mayFree;
     private boolean bound;
 
-    HeldStatement(TransactionHold hold, Statement driver, boolean mayFree) {
+    HeldStatement(SqlHold hold, Statement driver, boolean mayFree) {
         this.hold = hold;
         this.driver = driver;
         this.mayFree = mayFree;

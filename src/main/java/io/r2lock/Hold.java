@@ -274,7 +274,7 @@ abstract class Hold implements HeldLock {
         } catch (Throwable thrown) {
             Operators.onErrorDropped(thrown, Context.empty());
         }
-        children.end();
+        children.end(Acquire.Stop.SURROUNDING_ENDED);
     }
 
     /** Whether the server holds the key for this one, or for what was nested in it. */

@@ -13,7 +13,7 @@ final class HoldChain {
 
     private final List<Hold> live = new ArrayList<>(2);
 
-    HoldChain(Hold innermost) {
+    HoldChain(@Nullable Hold innermost) {
         for (Hold hold = innermost; hold != null; hold = hold.surrounding) {
             if (hold.isLive()) {
                 live.add(hold);
@@ -38,10 +38,18 @@ final class HoldChain {
         return null;
     }
 
-    /** The nearest transaction. */
+    /** How many of the keys some hold has. */
+    long owned(LockSpec asked) {
+        return asked.keys().stream().filter(key -> ownerOf(key, asked) != null).count();
+    }
+
+    /** The nearest transaction, if that is r2lock's own. */
     @Nullable
     TransactionHold transaction() {
         for (Hold hold : live) {
+            if (hold.root() instanceof AmbientHold) {
+                return null;
+            }
             if (hold.root() instanceof TransactionHold transaction) {
                 return transaction;
             }
@@ -87,7 +95,8 @@ final class HoldChain {
 
     /** Whether a transaction of the chain other than {@code own} has the key. */
     boolean isTakenByOther(@Nullable TransactionHold own, LockKey key, LockSpec asked) {
-        if (asked.permits() != 0) {
+        if (own == null || asked.permits() != 0) {
+            // nothing can be missing where there is no transaction of its own
             return false;
         }
         for (Hold hold : live) {

@@ -6,6 +6,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
+import reactor.core.scheduler.Scheduler;
 
 /**
  * Who may send on the connection of one transaction: user statements side by side, or one section alone (the savepoint and
@@ -19,19 +20,23 @@ import org.jspecify.annotations.Nullable;
  */
 final class Lane {
 
-    private final TransactionHold hold;
     private final KeyGates gates = new KeyGates();
     private final Set<LaneTicket> statements = ConcurrentHashMap.newKeySet();
     private final Set<UnreadResult> unread = ConcurrentHashMap.newKeySet();
     private final Queue<LaneTicket> abandoned = new ConcurrentLinkedQueue<>();
-    private final AtomicInteger freeing = new AtomicInteger();
+    private final AtomicInteger freeing;
     private volatile boolean used;
 
     /** Where the end of the transaction stands, alone. */
     private volatile @Nullable Waiter last;
 
-    Lane(TransactionHold hold) {
-        this.hold = hold;
+    Lane() {
+        this(new AtomicInteger());
+    }
+
+    /** One of several in one transaction, which count {@link #freeing()} together. */
+    Lane(AtomicInteger freeing) {
+        this.freeing = freeing;
     }
 
     /** A place for a user statement, or for a section. */
@@ -85,38 +90,56 @@ final class Lane {
     }
 
     /** Waits for what is on the wire, then runs the end of the transaction. */
-    void close(Runnable end) {
-        if (!used) {
-            end.run();
-            return;
+    void close(LockConnection connection, Runnable end) {
+        if (used) {
+            connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
         }
-        LockConnection connection = hold.lockConnection();
-        connection.mustEndWithin(LockConnection.COMMIT_DEADLINE_SECONDS, () -> {});
-        unread.forEach(UnreadResult::drain);
-        if (enterLast(turn -> end.run())) {
-            end.run();
-        }
+        finish(end);
     }
 
     /** Cancels what is on the wire, then runs the end of the transaction. */
-    void cancelAndClose(Runnable end) {
+    void cancelAndClose(LockConnection connection, Scheduler clock, Runnable end) {
         if (!used) {
             end.run();
             return;
         }
         unread.forEach(UnreadResult::drain);
-        ServerCancel cancel =
-                new ServerCancel(hold.lockConnection(), hold.client.options().clock(), end);
+        ServerCancel cancel = new ServerCancel(connection, clock, end);
         if (enterLast(turn -> cancel.answered())) {
             end.run();
             return;
         }
+        abandon();
+        cancel.sent();
+        cancel.beginUnlessAnsweredSoon();
+    }
+
+    private void abandon() {
         for (LaneTicket statement : statements) {
             abandoned.add(statement);
             statement.abandon();
         }
-        cancel.sent();
-        cancel.beginUnlessAnsweredSoon();
+    }
+
+    /** Nobody reads on; what is on the wire is left to end by itself, on a connection that is somebody else's. */
+    void desert() {
+        if (used) {
+            unread.forEach(UnreadResult::drain);
+            abandon();
+            ended();
+        }
+    }
+
+    /** Waits for what is on the wire, if anything ever was. */
+    void finish(Runnable end) {
+        if (!used) {
+            end.run();
+            return;
+        }
+        unread.forEach(UnreadResult::drain);
+        if (enterLast(turn -> end.run())) {
+            end.run();
+        }
     }
 
     private boolean enterLast(Waiter.Turn turn) {

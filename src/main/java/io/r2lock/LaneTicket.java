@@ -24,7 +24,7 @@ final class LaneTicket {
     /** Beside it END is most likely no command; what would end the whole transaction shows in its status all the same. */
     private static final Pattern CASE = Pattern.compile("\\bcase\\b", Pattern.CASE_INSENSITIVE);
 
-    private final TransactionHold hold;
+    private final SqlHold hold;
     private final Set<LaneStream.Reader<?>> readers = ConcurrentHashMap.newKeySet();
     private final Queue<LaneStream.Reader<?>> abandoned = new ConcurrentLinkedQueue<>();
     private final List<Waiter> places = new ArrayList<>(1);
@@ -32,7 +32,7 @@ final class LaneTicket {
     private int inside;
 
     /** {@code mayFree}: the statement may free what was locked inside the transaction. */
-    LaneTicket(TransactionHold hold, boolean mayFree) {
+    LaneTicket(SqlHold hold, boolean mayFree) {
         this.hold = hold;
         this.mayFree = mayFree;
     }
@@ -76,8 +76,7 @@ final class LaneTicket {
 
     /** In the lane first, the hold looked at after: whoever ends the hold does the opposite. */
     private void start(LaneStream.Reader<?> reader) {
-        LockConnection connection = hold.lockConnection();
-        if (hold.isLive() && connection.isUsable() && !connection.isInTransaction()) {
+        if (hold.isLive() && hold.isUsable() && !hold.isInTransaction()) {
             // the next one would commit by itself, without the lock
             hold.lose("a statement of the work itself ended the lock's transaction, and with it the lock", null);
         }
@@ -130,7 +129,7 @@ final class LaneTicket {
 
     /** User statements leave things in the session. */
     void marksConnection() {
-        hold.lockConnection().forUser();
+        hold.marksConnection();
         if (mayFree) {
             hold.lane().mayHaveFreed();
         }

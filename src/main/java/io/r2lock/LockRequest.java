@@ -32,6 +32,17 @@ import reactor.core.publisher.Mono;
  * side in one hold that name one key take turns. Where there is no transaction around it, or the request is one
  * {@link #inSession()}, another key is taken on its own and freed at its own end; its wait must be bounded where a hold around it,
  * or the request itself, is in session scope, because PostgreSQL sees no deadlock there.
+ *
+ * <p><b>Ambient transactions.</b> With {@link AdvisoryLocks.Builder#ambientTransaction(AmbientTransaction)} a request in transaction
+ * scope that stands in a transaction of somebody else's is taken in that: on its connection, until it ends, and none of r2lock's own is
+ * used. The innermost transaction is joined, r2lock's own or the ambient one; a key that a surrounding hold has is re-entrant. Values are
+ * emitted when the work ends, and the transaction's owner decides what is committed; when the transaction ends first, the work is
+ * cancelled with {@link LockLostException}. Requests side by side in one such transaction that name one key take turns.
+ * A cancelled or timed out request is told at once and leaves the transaction usable, but what is sent on its connection next may have to
+ * wait for the server's answer, mostly a second or two and seldom more than five; a lock that is granted meanwhile stays until the transaction
+ * ends. Refused with an {@link IllegalStateException}: a transaction that is repeatable read or serializable (its snapshot would be older
+ * than the grant), one on a standby, a connection that is in no transaction or is not one of r2dbc-postgresql, and a request that would
+ * wait on another connection for what the transaction has.
  */
 public interface LockRequest {
 

@@ -14,6 +14,7 @@ import org.jspecify.annotations.Nullable;
 final class SqlStates {
 
     private static final String LOCK_NOT_AVAILABLE = "55P03";
+    private static final String NO_ACTIVE_TRANSACTION = "25P01";
     private static final String DEADLOCK_DETECTED = "40P01";
 
     /** How {@link LockSql#mustBeHeld} fails on purpose. */
@@ -35,6 +36,10 @@ final class SqlStates {
 
     static boolean isDeadlock(@Nullable String state) {
         return DEADLOCK_DETECTED.equals(state);
+    }
+
+    static boolean isNoTransaction(@Nullable String state) {
+        return NO_ACTIVE_TRANSACTION.equals(state);
     }
 
     static boolean isLockTimeout(@Nullable String state) {

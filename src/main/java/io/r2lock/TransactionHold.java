@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import io.r2dbc.postgresql.api.PostgresqlConnection;
 import io.r2dbc.spi.Connection;
 import io.r2lock.AdvisoryLockException.Failure;
 import java.util.List;
@@ -28,7 +29,7 @@ import reactor.core.publisher.Mono;
  * <p>A loss is an end by {@code ROLLING_BACK} without a word to the server: the connection is closed first, because the server
  * may not answer, and the work is cancelled before the gates pass on. In {@code COMMITTING} a loss that is told comes too late: the COMMIT's own result wins.
  */
-final class TransactionHold extends Hold implements LockConnection.Holder {
+final class TransactionHold extends SqlHold implements LockConnection.Holder {
 
     private enum State {
         HELD,
@@ -39,7 +40,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
     private final TransactionAcquire own;
     private final Lease lease;
     private final LockConnection connection;
-    private final Lane lane = new Lane(this);
+    private final Lane lane = new Lane();
     private final HeldConnection view;
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
     private volatile boolean lockGone;
@@ -80,8 +81,24 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         return connection;
     }
 
+    @Override
     Lane lane() {
         return lane;
+    }
+
+    @Override
+    PostgresqlConnection wire() {
+        return connection.wire();
+    }
+
+    @Override
+    boolean isUsable() {
+        return connection.isUsable();
+    }
+
+    @Override
+    void marksConnection() {
+        connection.forUser();
     }
 
     @Override
@@ -126,9 +143,9 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         }
         endChildren();
         if (commit) {
-            lane.close(this::sendCommit);
+            lane.close(connection, this::sendCommit);
         } else {
-            lane.cancelAndClose(this::sendRollback);
+            lane.cancelAndClose(connection, client.options().clock(), this::sendRollback);
         }
         return true;
     }
@@ -143,7 +160,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         lose(why, null);
     }
 
-    /** A statement of the work met a connection that is gone. */
+    @Override
     void lose(String why, @Nullable Throwable cause) {
         LockLostException lost = lost(why, cause);
         if (!isOpen() || !endsBecause(lost)) {
@@ -159,7 +176,7 @@ final class TransactionHold extends Hold implements LockConnection.Holder {
         client.reports().lost(this, why);
         tellWorker(lost);
         endChildren();
-        lane.cancelAndClose(this::sendRollback);
+        lane.cancelAndClose(connection, client.options().clock(), this::sendRollback);
     }
 
     private void sendCommit() {

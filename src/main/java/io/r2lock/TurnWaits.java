@@ -91,7 +91,8 @@ final class TurnWaits {
     /** Whether anybody can wait for one that came last to its last key: those behind it elsewhere, or a hold around it. */
     private static boolean isAwaited(Member member) {
         Hold around = member.request.surrounding;
-        return member.keys.size() > 1 || (around != null && around.surrounding != null);
+        return member.keys.size() > 1
+                || (around != null && (around.surrounding != null || around instanceof AmbientHold));
     }
 
     private boolean closesCycle(Member newcomer) {

@@ -19,18 +19,18 @@ final class UnreadResult {
         DRAINED
     }
 
-    private final TransactionHold hold;
+    private final SqlHold hold;
     private final Result driver;
     private final AtomicReference<State> state = new AtomicReference<>(State.UNREAD);
 
     /** One that nothing forces anybody to read, because reading it would send its statement. */
-    UnreadResult(TransactionHold hold, Result driver) {
+    UnreadResult(SqlHold hold, Result driver) {
         this.hold = hold;
         this.driver = driver;
     }
 
     /** Entered first and the hold looked at after; the hold's end does the opposite. */
-    static UnreadResult of(TransactionHold hold, Result driver) {
+    static UnreadResult of(SqlHold hold, Result driver) {
         UnreadResult result = new UnreadResult(hold, driver);
         hold.lane().unread(result);
         if (!hold.isLive()) {

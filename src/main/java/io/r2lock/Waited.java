@@ -57,11 +57,13 @@ final class Waited {
 
     /** What is left of the wait, in milliseconds for the server, where 0 would be for ever. */
     long limitMillis() {
+        return spec.maxWait() == null ? 0 : leftMillis() + SERVER_GUARD_MILLIS;
+    }
+
+    /** What is left of the wait, in milliseconds. */
+    long leftMillis() {
         Duration wait = spec.maxWait();
-        if (wait == null) {
-            return 0;
-        }
-        return Math.max(0, wait.toMillis() - TimeUnit.NANOSECONDS.toMillis(total())) + SERVER_GUARD_MILLIS;
+        return wait == null ? Long.MAX_VALUE : Math.max(0, wait.toMillis() - TimeUnit.NANOSECONDS.toMillis(total()));
     }
 
     /** How long it had been by then, in nanoseconds. */

@@ -66,6 +66,11 @@ class AcquireTest {
         StoppedWhenRefused(DefaultAdvisoryLocks client, LockSpec spec) {
             super(client, spec, null, new Receiver() {
                 @Override
+                public void admitted(Acquire attempt) {
+                    throw new AssertionError("the attempt is there already");
+                }
+
+                @Override
                 public void granted(Hold hold) {
                     throw new AssertionError("granted");
                 }

@@ -182,7 +182,8 @@ class BlockedLoopIT {
                 null,
                 new Warnings(Schedulers.parallel()),
                 null,
-                new LockListener() {});
+                new LockListener() {},
+                null);
     }
 
     private static DefaultAdvisoryLocks client(

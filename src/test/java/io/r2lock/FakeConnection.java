@@ -174,7 +174,8 @@ final class FakeConnection {
                 heartbeatClock,
                 new Warnings(clock),
                 null,
-                listener);
+                listener,
+                null);
     }
 
     private LockConnection connection() {

@@ -32,6 +32,7 @@ class HouseRulesTest {
         assertThat(face)
                 .containsExactlyInAnyOrder(
                         "AdvisoryLocks",
+                        "AmbientTransaction",
                         "ConnectionOptions",
                         "LockRequest",
                         "FencingToken",

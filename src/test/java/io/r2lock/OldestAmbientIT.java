@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestAmbientIT extends AmbientContract {
+
+    OldestAmbientIT() {
+        super(TestServer.oldest());
+    }
+}
