@@ -7,7 +7,6 @@ import java.util.function.Function;
 import org.reactivestreams.Publisher;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
-import reactor.core.scheduler.Scheduler;
 
 /**
  * PostgreSQL advisory locks for reactive code: borrows a connection, opens a transaction, takes the lock, runs your
@@ -276,73 +275,7 @@ public interface AdvisoryLocks {
      *
      * <p>Not safe to share between threads while it is being configured.
      */
-    interface Builder extends ConnectionOptions {
-
-        /** Default of {@link #closeGrace(Duration)}: 10 seconds. */
-        Duration DEFAULT_CLOSE_GRACE = Duration.ofSeconds(10);
-
-        /** Default of {@link #holdWarning(Duration)}: 30 seconds. */
-        Duration DEFAULT_HOLD_WARNING = Duration.ofSeconds(30);
-
-        /**
-         * How long a request waits that does not say so itself. Without this option: for ever.
-         *
-         * @param wait as for {@link LockRequest#waitAtMost(Duration)}
-         * @return this
-         */
-        Builder defaultWait(Duration wait);
-
-        /**
-         * How long {@link AdvisoryLocks#close()} lets holds go on.
-         *
-         * @param grace from zero (ends them at once) to 24 days
-         * @return this
-         */
-        Builder closeGrace(Duration grace);
-
-        /**
-         * A hold longer than this is logged once at WARN and told to {@link LockListener#longHold}: long holds are the
-         * commonest misuse. Checked once a second.
-         *
-         * @param age from zero (never warns) to 24 days
-         * @return this
-         */
-        Builder holdWarning(Duration age);
-
-        /**
-         * How many callers may be waiting at once, from their subscription to the grant; one more fails with
-         * {@link LockNotAvailableException}. Without this option: no bound.
-         *
-         * @param maxWaiters at least 1
-         * @return this
-         */
-        Builder maxWaiters(int maxWaiters);
-
-        /**
-         * Where the guarded work is subscribed to. Without this option: on the event loop of the lock's connection, which
-         * work that blocks, or computes for long, would stall together with other connections; in session scope, where the lock came
-         * from another caller, on the thread that he ended his hold on, or on one of {@code Schedulers.parallel()} if that may block.
-         *
-         * @param scheduler stays the caller's to dispose of
-         * @return this
-         */
-        Builder workScheduler(Scheduler scheduler);
-
-        /**
-         * Who is told what happens to holds.
-         *
-         * @param listener called on event loops: it must not block
-         * @return this
-         */
-        Builder listener(LockListener listener);
-
-        /**
-         * Where transactions of somebody else's are found, which requests in transaction scope join. Without this option: nowhere.
-         *
-         * @param ambient asked at each subscription, but for permits
-         * @return this
-         */
-        Builder ambientTransaction(AmbientTransaction ambient);
+    interface Builder extends ConnectionOptions, HoldOptions {
 
         /**
          * Makes the client. Opens no connection yet.

@@ -1,5 +1,6 @@
 package io.r2lock;
 
+import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicReferenceFieldUpdater;
@@ -12,8 +13,23 @@ final class Children {
     private static final AtomicReferenceFieldUpdater<Children, @Nullable Set> ALL =
             AtomicReferenceFieldUpdater.newUpdater(Children.class, Set.class, "all");
 
+    private static final AtomicReferenceFieldUpdater<Children, @Nullable TurnWaits> TURNS =
+            AtomicReferenceFieldUpdater.newUpdater(Children.class, TurnWaits.class, "turns");
+
     /** Null until there is one: most holds have none. */
     private volatile @Nullable Set<Acquire> all;
+
+    private volatile @Nullable TurnWaits turns;
+
+    /** The turns that all that runs inside takes, at whatever depth. */
+    TurnWaits turns() {
+        TurnWaits known = turns;
+        if (known != null) {
+            return known;
+        }
+        TURNS.compareAndSet(this, null, new TurnWaits());
+        return Objects.requireNonNull(turns);
+    }
 
     void add(Acquire child) {
         if (all == null) {

@@ -4,11 +4,9 @@ import io.r2lock.AdvisoryLockException.Failure;
 import io.r2lock.AdvisoryLockException.LockAttempt;
 import java.time.Duration;
 import java.util.List;
-import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.concurrent.atomic.AtomicReferenceFieldUpdater;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
@@ -25,9 +23,6 @@ import reactor.util.context.Context;
  */
 abstract class Hold implements HeldLock {
 
-    private static final AtomicReferenceFieldUpdater<Hold, @Nullable TurnWaits> TURNS =
-            AtomicReferenceFieldUpdater.newUpdater(Hold.class, TurnWaits.class, "turns");
-
     final DefaultAdvisoryLocks client;
     final Acquire acquire;
     final LockSpec spec;
@@ -40,7 +35,6 @@ abstract class Hold implements HeldLock {
     private final AtomicReference<@Nullable AdvisoryLockException> aborted = new AtomicReference<>();
     private final AtomicReference<@Nullable Consumer<@Nullable Throwable>> whenCommitted = new AtomicReference<>();
     private final AtomicBoolean warned = new AtomicBoolean();
-    private volatile @Nullable TurnWaits turns;
     private final Children children = new Children();
     private final HoldToken token = new HoldToken(this);
 
@@ -284,15 +278,7 @@ abstract class Hold implements HeldLock {
 
     /** The turns that requests inside the outermost hold of this chain take for keys that are held already. */
     final TurnWaits turns() {
-        if (surrounding != null) {
-            return surrounding.turns();
-        }
-        TurnWaits known = turns;
-        if (known != null) {
-            return known;
-        }
-        TURNS.compareAndSet(this, null, new TurnWaits());
-        return Objects.requireNonNull(turns);
+        return surrounding == null ? children.turns() : surrounding.turns();
     }
 
     void warnIfLong(long now) {

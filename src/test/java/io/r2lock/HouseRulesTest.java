@@ -34,6 +34,7 @@ class HouseRulesTest {
                         "AdvisoryLocks",
                         "AmbientTransaction",
                         "ConnectionOptions",
+                        "HoldOptions",
                         "LockRequest",
                         "FencingToken",
                         "HeldLock",
