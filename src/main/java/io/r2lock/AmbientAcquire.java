@@ -125,14 +125,14 @@ final class AmbientAcquire extends Acquire {
 
         @Override
         public void ended(@Nullable Throwable error) {
-            String[] parts = last.split(" ", 3);
-            if (error != null || parts.length < 2) {
+            String[] parts = last.split(" ", 4);
+            if (error != null || parts.length < 3) {
                 refuse(failureOf(error));
-            } else if (parts[1].equals(AmbientSql.GRANTED)) {
+            } else if (parts[2].equals(AmbientSql.GRANTED)) {
                 scope.keep(spec.keys());
-                granted(Integer.parseInt(parts[0]));
+                granted(Integer.parseInt(parts[0]), Integer.parseInt(parts[1]) == LockSql.HAS_ID);
             } else {
-                answered(parts[1], parts.length == 3 ? parts[2] : "");
+                answered(parts[2], parts.length == 4 ? parts[3] : "");
             }
         }
     }
@@ -196,11 +196,11 @@ final class AmbientAcquire extends Acquire {
         }
     }
 
-    private void granted(int pid) {
+    private void granted(int pid, boolean hadId) {
         if (!advance(LOCKING, GRANTED)) {
             return;
         }
-        AmbientHold hold = new AmbientHold(this, pid);
+        AmbientHold hold = new AmbientHold(this, pid, hadId);
         // before it is delivered, so that its work does not start
         if (!scope.isOpen()) {
             hold.abort(waited.lost(AmbientScope.COMPLETED));

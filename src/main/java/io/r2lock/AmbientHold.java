@@ -6,6 +6,7 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
 import reactor.core.Disposables;
+import reactor.core.publisher.Mono;
 
 /**
  * A hold in an ambient transaction. Its end is the end of a turn: the lock stays until that transaction ends, and so commit and release
@@ -32,6 +33,7 @@ final class AmbientHold extends SqlHold {
 
     private final AmbientAcquire own;
     private final int pid;
+    private final boolean hadIdBefore;
     private final Lane lane;
     private final int freeingBefore;
     private final HeldConnection view = new HeldConnection(this);
@@ -39,10 +41,11 @@ final class AmbientHold extends SqlHold {
     private final AtomicReference<State> state = new AtomicReference<>(State.HELD);
     private volatile boolean usable = true;
 
-    AmbientHold(AmbientAcquire acquire, int pid) {
+    AmbientHold(AmbientAcquire acquire, int pid, boolean hadIdBefore) {
         super(acquire);
         this.own = acquire;
         this.pid = pid;
+        this.hadIdBefore = hadIdBefore;
         this.lane = new Lane(acquire.scope().freeing());
         this.freeingBefore = lane.freeing();
     }
@@ -71,6 +74,14 @@ final class AmbientHold extends SqlHold {
     @Override
     public int backendPid() {
         return pid;
+    }
+
+    @Override
+    Mono<FencingToken> askToken() {
+        // its owner may complete the transaction at any moment: an id that is assigned after that is nobody's token
+        return hadIdBefore
+                ? JoinedToken.refused(this, JoinedToken.HAD_ID)
+                : TokenStatement.ask(this, this, keys(), TokenStatement.ANY_TIME);
     }
 
     @Override

@@ -30,7 +30,8 @@ final class AmbientSql {
 
     private static final String RESTORE =
             ";SELECT set_config('statement_timeout',current_setting('r2lock.statement_timeout'),true);"
-                    + "SELECT pg_backend_pid()||' '||current_setting('r2lock.outcome')";
+                    + "SELECT pg_backend_pid()||' '||(pg_current_xact_id_if_assigned() IS NOT NULL)::int||' '||"
+                    + "current_setting('r2lock.outcome')";
 
     /** For longer than this a wait must go on to be looked at for a deadlock. */
     private static final String DEADLOCK_MILLIS =
@@ -41,8 +42,8 @@ final class AmbientSql {
     private AmbientSql() {}
 
     /**
-     * Takes all keys or none. The last statement answers the backend's pid, a space, and one of the words above or an SQLSTATE, a
-     * space, and what it is about.
+     * Takes all keys or none. The last statement answers, parted by spaces, the backend's pid, whether the transaction had an id then
+     * ({@link LockSql#HAS_ID}), one of the words above or an SQLSTATE, and what that is about.
      *
      * @param waits else busy keys fail at once
      * @param sliceMillis how long it waits at least, if there is so much time left

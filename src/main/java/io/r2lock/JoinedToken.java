@@ -10,15 +10,17 @@ import reactor.core.publisher.Mono;
  */
 final class JoinedToken {
 
+    /** Why there is none where the transaction is older than the lock. */
+    static final String HAD_ID =
+            "the transaction around it had written before it took the lock, so that the id of that transaction may be"
+                    + " smaller than the token of an earlier holder. Ask for the lock with requireNew(), or before the"
+                    + " transaction writes and before any fencing token in it is asked for.";
+
     private JoinedToken() {}
 
     static Mono<FencingToken> ask(JoinedHold hold, JoinedAcquire own) {
         if (own.hadIdBefore()) {
-            return refused(
-                    hold,
-                    "the transaction around it had written before it took the lock, so that the id of that transaction may be"
-                            + " smaller than the token of an earlier holder. Ask for the lock with requireNew(), or before the"
-                            + " transaction writes and before any fencing token in it is asked for.");
+            return refused(hold, HAD_ID);
         }
         if (hold.spec.durableTokens() && !own.owners().stream().allMatch(owner -> owner.spec.durableTokens())) {
             return refused(hold, "it was asked for with durableTokens(), and the hold that it joined was not");
@@ -49,7 +51,7 @@ final class JoinedToken {
         return true;
     }
 
-    private static Mono<FencingToken> refused(JoinedHold hold, String why) {
+    static Mono<FencingToken> refused(Hold hold, String why) {
         return Mono.error(new IllegalStateException("No fencing token for the " + hold.attempt() + ": " + why));
     }
 }

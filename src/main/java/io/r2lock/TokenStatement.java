@@ -14,8 +14,11 @@ import reactor.core.publisher.MonoSink;
  */
 final class TokenStatement implements TextExchange.Listener {
 
+    /** Instead of what {@link Lane#freeing} was: the keys may be freed without a statement in the lane. */
+    static final int ANY_TIME = -1;
+
     private final Hold asking;
-    private final TransactionHold transaction;
+    private final SqlHold transaction;
     private final Collection<LockKey> keys;
     private final int freeingBefore;
     private final MonoSink<String> told;
@@ -24,11 +27,7 @@ final class TokenStatement implements TextExchange.Listener {
     private String id = "";
 
     private TokenStatement(
-            Hold asking,
-            TransactionHold transaction,
-            Collection<LockKey> keys,
-            int freeingBefore,
-            MonoSink<String> told) {
+            Hold asking, SqlHold transaction, Collection<LockKey> keys, int freeingBefore, MonoSink<String> told) {
         this.asking = asking;
         this.transaction = transaction;
         this.keys = keys;
@@ -38,8 +37,7 @@ final class TokenStatement implements TextExchange.Listener {
     }
 
     /** The token of a hold that took the keys in the transaction, when {@link Lane#freeing} was as given. */
-    static Mono<FencingToken> ask(
-            Hold asking, TransactionHold transaction, Collection<LockKey> keys, int freeingBefore) {
+    static Mono<FencingToken> ask(Hold asking, SqlHold transaction, Collection<LockKey> keys, int freeingBefore) {
         return Mono.<String>create(told -> new TokenStatement(asking, transaction, keys, freeingBefore, told).begin())
                 .map(FencingToken::parse);
     }
@@ -52,15 +50,14 @@ final class TokenStatement implements TextExchange.Listener {
 
     private void send() {
         // the lane's rule: entered first, the hold looked at after
-        LockConnection on = transaction.lockConnection();
-        if (!transaction.isLive() || !on.isUsable()) {
+        if (!transaction.isLive() || !transaction.isUsable()) {
             leave();
             told.error(asking.lost("it ended before its fencing token was known", null));
             return;
         }
         checks = mayBeFree();
         id = "";
-        TextExchange.ask(on.wire(), checks ? LockSql.tokenIfHeld(keys, asking.mode()) : LockSql.TOKEN, this);
+        TextExchange.ask(transaction.wire(), checks ? LockSql.tokenIfHeld(keys, asking.mode()) : LockSql.TOKEN, this);
     }
 
     private boolean mayBeFree() {
@@ -90,7 +87,7 @@ final class TokenStatement implements TextExchange.Listener {
         if (error != null) {
             told.error(HoldToken.failure(asking, error));
         } else if (id.isEmpty()) {
-            told.error(asking.lost("a statement of the work itself freed it, by COMMIT AND CHAIN say", null));
+            told.error(asking.lost("a statement freed it, by COMMIT AND CHAIN say", null));
         } else {
             told.success(id);
         }
