@@ -158,65 +158,6 @@ abstract class AmbientContract {
         transaction.commit();
     }
 
-    @ParameterizedTest
-    @ValueSource(booleans = {true, false})
-    void siblings_onOneKey_takeTurns(boolean insideAHold) {
-        OwnedTransaction transaction = begin();
-        Mono<Long> siblings = Flux.range(0, 60)
-                .flatMap(
-                        i -> i % 2 == 0
-                                ? locks.withAdvisoryLock(A, counted())
-                                : locks.withAdvisoryLock(LockKey.of(1000 + i), locks.withAdvisoryLock(A, counted())),
-                        60)
-                .count();
-        long done = transaction.run(insideAHold ? locks.withAdvisoryLock(B, siblings) : siblings);
-        assertThat(done).isEqualTo(60);
-        assertThat(most).hasValue(1);
-        transaction.commit();
-    }
-
-    @Test
-    void separateSubscriptionsInOneTransaction_takeTurns() {
-        OwnedTransaction transaction = begin();
-        Sinks.Empty<Void> mayEnd = Sinks.empty();
-        CompletableFuture<Integer> first = transaction
-                .around(locks.withAdvisoryLock(A, mayEnd.asMono().thenReturn(1)))
-                .toFuture();
-        Await.until("held", () -> isHeld(server, A));
-        String busy = transaction.run(locks.exclusive(A)
-                .noWait()
-                .guard(Mono.just("in"))
-                .onErrorResume(LockNotAvailableException.class, error -> Mono.just("busy")));
-        assertThat(busy).isEqualTo("busy");
-        CompletableFuture<Integer> second =
-                transaction.around(locks.withAdvisoryLock(A, Mono.just(2))).toFuture();
-        assertThat(second).isNotDone();
-        mayEnd.tryEmitEmpty().orThrow();
-        assertThat(outcome(first)).isEqualTo("1");
-        assertThat(outcome(second)).isEqualTo("2");
-        transaction.commit();
-    }
-
-    @Test
-    void siblingsInOppositeOrder_oneIsRefused_theOtherCompletes() {
-        OwnedTransaction transaction = begin();
-        Sinks.Empty<Void> both = Sinks.empty();
-        Mono<Void> meet = Mono.defer(() -> {
-            if (inside.incrementAndGet() == 2) {
-                both.tryEmitEmpty().orThrow();
-            }
-            return both.asMono();
-        });
-        CompletableFuture<String> one = transaction
-                .around(locks.withAdvisoryLock(A, meet.then(locks.withAdvisoryLock(B, Mono.just("done")))))
-                .toFuture();
-        CompletableFuture<String> two = transaction
-                .around(locks.withAdvisoryLock(B, meet.then(locks.withAdvisoryLock(A, Mono.just("done")))))
-                .toFuture();
-        assertThat(List.of(outcome(one), outcome(two))).containsExactlyInAnyOrder("done", "LockDeadlockException");
-        transaction.commit();
-    }
-
     @Test
     void otherCallersOfThisProcess_waitBehindTheTransaction_untilItEnds() {
         OwnedTransaction transaction = begin();

@@ -1,0 +1,8 @@
+package io.r2lock;
+
+class OldestAmbientRefusalIT extends AmbientRefusalContract {
+
+    OldestAmbientRefusalIT() {
+        super(TestServer.oldest());
+    }
+}
