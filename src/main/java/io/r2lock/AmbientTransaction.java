@@ -16,8 +16,8 @@ import reactor.core.publisher.Mono;
  *
  * <pre>{@code
  * AdvisoryLocks locks = AdvisoryLocks.builder(connectionFactory)
- *         .ambientTransaction(() -> Mono.deferContextual(
- *                 context -> Mono.justOrEmpty(context.<AmbientTransaction.Participation>getOrEmpty("transaction"))))
+ *         .ambientTransaction(() -> Mono.deferContextual(context ->
+ *                 Mono.justOrEmpty(context.<AmbientTransaction.Participation>getOrEmpty("transaction"))))
  *         .build();
  * }</pre>
  */

@@ -24,8 +24,7 @@ final class JoinedAcquire extends StatementAcquire {
     private final GatePass turns;
     private final List<LockKey> missing = new ArrayList<>(1);
 
-    /** The holds that this one cannot outlive: the parent, and those of other roots that have its keys. */
-    private final Set<Hold> anchors = new LinkedHashSet<>();
+    private final Anchors anchors;
 
     /** Those that have its keys, but the missing ones. */
     private final Set<Hold> owners = new LinkedHashSet<>();
@@ -33,6 +32,9 @@ final class JoinedAcquire extends StatementAcquire {
     private final GatePass places;
     private final @Nullable Waiter section;
     private @Nullable String impossible;
+
+    /** The message that locked them has let go of its savepoint: they cannot be given back any more. */
+    private volatile boolean kept;
 
     /** The transaction had an id when it took the missing keys. */
     private volatile boolean hadIdBefore;
@@ -46,7 +48,7 @@ final class JoinedAcquire extends StatementAcquire {
         this.chain = chain;
         this.transaction = chain.transaction();
         this.section = transaction == null ? null : transaction.lane().place(LockMode.EXCLUSIVE, turn -> send());
-        anchors.add(parent);
+        this.anchors = new Anchors(parent);
         this.turns = GatePass.forTurns(
                 parent.turns(),
                 spec.keys().stream().map(this::turnFor).toList(),
@@ -71,10 +73,10 @@ final class JoinedAcquire extends StatementAcquire {
         }
         if (owner == null) {
             missing.add(key);
-            anchor(takenIn());
+            anchors.add(takenIn());
             return new ChildKey(takenIn(), key);
         }
-        anchor(owner);
+        anchors.add(owner);
         owners.add(owner);
         if (owner.mode() == LockMode.SHARED && spec.mode() == LockMode.EXCLUSIVE) {
             impossible =
@@ -82,13 +84,6 @@ final class JoinedAcquire extends StatementAcquire {
                             + " each other; ask for the exclusive lock first";
         }
         return new ChildKey(owner, key);
-    }
-
-    /** A hold of the parent's own root is ended before that anyway. */
-    private void anchor(Hold hold) {
-        if (hold.root() != parent.root()) {
-            anchors.add(hold);
-        }
     }
 
     /** Where the missing keys are taken. */
@@ -101,43 +96,25 @@ final class JoinedAcquire extends StatementAcquire {
         return Objects.requireNonNull(section);
     }
 
-    private boolean adopted() {
-        for (Hold anchor : anchors) {
-            if (!anchor.adopt(this)) {
-                return false;
-            }
-        }
-        return true;
-    }
-
-    private void abandoned() {
-        anchors.forEach(anchor -> anchor.abandon(this));
-    }
-
     /** Whether everything that it relies on is still held. */
     boolean isAnchored() {
-        for (Hold anchor : anchors) {
-            if (!anchor.isLive()) {
-                return false;
-            }
-        }
-        return true;
+        return anchors.areLive();
     }
 
     @Override
     void begin() {
         if (impossible != null) {
             fail(QUEUED, new IllegalStateException("No " + waited.attempt() + ": " + impossible));
-        } else if (!adopted()) {
+        } else if (!anchors.adopt(this)) {
             stop(Stop.SURROUNDING_ENDED);
         } else if (isEnded()) {
-            abandoned();
+            anchors.abandon(this);
         } else if (!spec.noWait()) {
             turns.queue();
         } else if (turns.tryAll()) {
             haveTurns();
         } else {
-            abandoned();
+            anchors.abandon(this);
             fail(QUEUED, waited.busy("by another request inside the same hold"));
         }
     }
@@ -174,15 +151,15 @@ final class JoinedAcquire extends StatementAcquire {
 
     @Override
     void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
-        on.ask(sql, number -> hadIdBefore = number == LockSql.HAS_ID, listener);
+        on.ask(sql, number -> hadIdBefore = number == LockSql.HAS_ID, (error, yes) -> {
+            kept = error == null && !spec.noWait();
+            listener.ended(error, yes);
+        });
     }
 
     @Override
     void granted() {
-        if (!missing.isEmpty()) {
-            places.prove();
-            takenIn().keepUntilEnd(missing, places);
-        }
+        keep();
         if (missing.isEmpty() || !spec.noWait()) {
             join(null);
             return;
@@ -194,6 +171,13 @@ final class JoinedAcquire extends StatementAcquire {
             on.inTime(limit);
             join(error);
         });
+    }
+
+    private void keep() {
+        if (!missing.isEmpty()) {
+            places.prove();
+            takenIn().keepUntilEnd(missing, places);
+        }
     }
 
     private void join(@Nullable Throwable error) {
@@ -234,9 +218,17 @@ final class JoinedAcquire extends StatementAcquire {
                 : waited.lost("the connection of the surrounding hold is gone");
     }
 
+    /** A grant that crossed the stop stays with the transaction: going back to its savepoint, which is gone, would fail that. */
     @Override
     void undo() {
-        undoNested(this::stopped);
+        if (!kept) {
+            undoNested(this::stopped);
+            return;
+        }
+        keep();
+        leaveLane();
+        leave();
+        stopped();
     }
 
     private void undoNested(Runnable then) {
@@ -264,7 +256,7 @@ final class JoinedAcquire extends StatementAcquire {
     /** Also called by the hold when it has ended. */
     void leave() {
         turns.leave();
-        abandoned();
+        anchors.abandon(this);
     }
 
     /** The hold that has the first key on the server. */

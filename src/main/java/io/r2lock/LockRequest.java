@@ -150,13 +150,16 @@ public interface LockRequest {
      * than the clocks may differ, and less than the period. In session scope only, permits included.
      *
      * <pre>{@code
-     * Flux<Receipt> bills = Flux.interval(Duration.ofMinutes(1))
-     *         .onBackpressureDrop()
-     *         .concatMap(minute -> locks.exclusive(LockKey.named("cron", "billing"))
-     *                 .inSession()
-     *                 .skipIfBusy()
-     *                 .holdAtLeast(Duration.ofSeconds(40))
-     *                 .guard(chargeOnce("everybody")));
+     * static <T> Flux<T> onOneInstance(AdvisoryLocks locks, String job, Duration period, Mono<T> run) {
+     *     LockRequest request = locks.exclusive(LockKey.named("cron", job))
+     *             .inSession()
+     *             .skipIfBusy() // another instance does it
+     *             .holdAtLeast(period.multipliedBy(7).dividedBy(10)); // nor may a late clock repeat a quick run
+     *     return Flux.interval(period)
+     *             .onBackpressureDrop()
+     *             .concatMap(tick -> request.guard(run)
+     *                     .onErrorResume(AdvisoryLockException.class, error -> Mono.empty())); // next time then
+     * }
      * }</pre>
      *
      * <p>The result, be it a value, a completion or an error, is told when the work ends, without waiting for the server; so are

@@ -24,7 +24,7 @@ class CronRecipeIT {
     @Order(1)
     final TestClients clients = new TestClients(residue);
 
-    // tag::cron[]
+    // region cronJob
     static <T> Flux<T> onOneInstance(AdvisoryLocks locks, String job, Duration period, Mono<T> run) {
         LockRequest request = locks.exclusive(LockKey.named("cron", job))
                 .inSession()
@@ -35,7 +35,7 @@ class CronRecipeIT {
                 .concatMap(tick -> request.guard(run)
                         .onErrorResume(AdvisoryLockException.class, error -> Mono.empty())); // next time then
     }
-    // end::cron[]
+    // endregion
 
     @Test
     void oneOfTwoInstances_runsEachTime() {

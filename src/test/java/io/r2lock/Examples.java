@@ -56,19 +56,6 @@ final class Examples {
         return transfer;
     }
 
-    static Flux<Receipt> onceAMinute(AdvisoryLocks locks) {
-        // region cron
-        Flux<Receipt> bills = Flux.interval(Duration.ofMinutes(1))
-                .onBackpressureDrop()
-                .concatMap(minute -> locks.exclusive(LockKey.named("cron", "billing"))
-                        .inSession()
-                        .skipIfBusy()
-                        .holdAtLeast(Duration.ofSeconds(40))
-                        .guard(chargeOnce("everybody")));
-        // endregion
-        return bills;
-    }
-
     static Flux<Receipt> inOrder(AdvisoryLocks locks, Flux<String> orders) {
         // region stream
         Flux<Receipt> receipts = locks.flatMapLocked(
@@ -108,5 +95,29 @@ final class Examples {
                 locks.inspect().filter(lock -> !lock.blockedBy().isEmpty()).map(LockInfo::toString);
         // endregion
         return stuck;
+    }
+
+    AdvisoryLocks ambient() {
+        // region ambient
+        AdvisoryLocks locks = AdvisoryLocks.builder(connectionFactory)
+                .ambientTransaction(() -> Mono.deferContextual(context ->
+                        Mono.justOrEmpty(context.<AmbientTransaction.Participation>getOrEmpty("transaction"))))
+                .build();
+        // endregion
+        return locks;
+    }
+
+    /** A resource that remembers the largest token it has seen. */
+    interface Store {
+        Mono<Void> put(String document, long token);
+    }
+
+    static Mono<Void> fenced(AdvisoryLocks locks, LockKey key, Store store, String document) {
+        // region fenced
+        Mono<Void> written = locks.exclusive(key)
+                .inSession()
+                .guard(hold -> hold.fencingToken().flatMap(token -> store.put(document, token.asLong())));
+        // endregion
+        return written;
     }
 }

@@ -40,6 +40,13 @@ class ExamplesIT {
                         .collectList()
                         .block(Duration.ofSeconds(10)))
                 .hasSize(2);
+        Examples.fenced(locks, LockKey.named("document", "1"), (document, token) -> Mono.empty(), "text")
+                .block(Duration.ofSeconds(10));
+        assertThat(Examples.inOrder(locks, Flux.just("1", "2")).collectList().block(Duration.ofSeconds(10)))
+                .hasSize(2);
+        assertThat(Examples.stuck(locks).collectList().block(Duration.ofSeconds(10)))
+                .isEmpty();
+        examples.ambient().close().block(Duration.ofSeconds(10));
         locks.close().block(Duration.ofSeconds(10));
     }
 
@@ -55,7 +62,7 @@ class ExamplesIT {
         try (Stream<Path> sources = Files.walk(Path.of("src/main/java"))) {
             for (Path source : sources.filter(Files::isRegularFile).toList()) {
                 for (String block : blocks(JAVADOC_BLOCK, Files.readString(source))) {
-                    if (!block.contains("locks.")) {
+                    if (!block.contains("locks")) {
                         continue; // SQL or Python
                     }
                     shown.add(block.replaceAll("(?m)^ *\\* ?", ""));

@@ -24,13 +24,13 @@ class InspectRecipeIT {
     final TestClients clients = new TestClients(residue);
 
     private static Flux<String> stuck(AdvisoryLocks locks) {
-        // tag::inspect[]
+        // region blocked
         Flux<String> stuck = locks.inspect()
                 .filter(lock -> !lock.blockedBy().isEmpty())
                 .map(lock -> lock.names() + " is wanted since " + lock.since().orElseThrow()
                         + " by " + lock.application().orElse("somebody")
                         + " and blocked by " + lock.blockedBy());
-        // end::inspect[]
+        // endregion
         return stuck;
     }
 

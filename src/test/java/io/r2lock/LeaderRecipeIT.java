@@ -38,7 +38,7 @@ class LeaderRecipeIT {
     }
 
     private Disposable campaign(AdvisoryLocks locks, Queue<String> log) {
-        // tag::leader[]
+        // region leadership
         LeaderElection election = locks.leaderElection(LockKey.named("leader", "billing"));
 
         election.events().subscribe(event -> log.add(event.kind() + " for " + event.term()));
@@ -47,7 +47,7 @@ class LeaderRecipeIT {
                         Flux.interval(often).onBackpressureDrop().concatMap(tick -> sendInvoices(leadership.term())))
                 .subscribe();
         // when this instance ends: candidate.dispose() cancels the work, then frees the lock for the next
-        // end::leader[]
+        // endregion
         return candidate;
     }
 

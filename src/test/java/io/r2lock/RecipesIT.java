@@ -122,6 +122,23 @@ class RecipesIT {
         assertThat(seen).hasSize(60).allMatch(count -> count <= 4).contains(4);
     }
 
+    @Test
+    void permitsThatAreHeldAtLeast_boundHowManyBegin() {
+        List<Long> begun = Collections.synchronizedList(new ArrayList<>());
+        LockRequest request =
+                locks.permit(LockKey.named("provider", "mails"), 4).holdAtLeast(Duration.ofMillis(300));
+        Flux.range(0, 10)
+                .flatMap(i -> request.guard(Mono.fromRunnable(() -> begun.add(System.nanoTime()))), 10)
+                .blockLast(PATIENCE);
+        assertThat(begun).hasSize(10);
+        for (int i = 4; i < begun.size(); i++) {
+            // from the grant, which comes a moment before the work
+            assertThat(begun.get(i) - begun.get(i - 4))
+                    .isGreaterThan(Duration.ofMillis(250).toNanos());
+        }
+        Await.until("the last ones are given back", () -> locks.live() == 0);
+    }
+
     private Mono<Void> cleanUp(AdvisoryLocks locks, Mono<Long> deleteUpTo1000) {
         // region batches
         Mono<Void> cleanUp = locks.withAdvisoryLock(LockKey.named("clean-up", "sessions"), deleteUpTo1000)
