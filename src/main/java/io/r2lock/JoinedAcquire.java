@@ -146,7 +146,19 @@ final class JoinedAcquire extends StatementAcquire {
         String sql = spec.noWait()
                 ? LockSql.tryLockNested(missing, spec.mode())
                 : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
-        lock(takenIn().lockConnection(), sql, spec.noWait());
+        LockConnection on = takenIn().lockConnection();
+        lockBehind(free -> nest(on, free), on, sql, spec.noWait());
+    }
+
+    /** Its own message, in front of the lock's: a CancelRequest that hit the savepoint would fail the transaction around it. */
+    private void nest(LockConnection on, Runnable free) {
+        long limit = spec.noWait() ? 0 : on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        on.send(LockSql.NEST, (error, yes) -> {
+            if (!spec.noWait()) {
+                on.inTime(limit);
+            }
+            free.run();
+        });
     }
 
     @Override

@@ -16,6 +16,7 @@ final class LockSql {
 
     static final String ROLLBACK = "ROLLBACK";
 
+    static final String NEST = "SAVEPOINT r2lock_nested";
     static final String UNDO_NESTED = "ROLLBACK TO SAVEPOINT r2lock_nested;RELEASE SAVEPOINT r2lock_nested";
     static final String KEEP_NESTED = "RELEASE SAVEPOINT r2lock_nested";
 
@@ -210,12 +211,11 @@ final class LockSql {
     }
 
     /**
-     * As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. Whether the transaction
+     * As {@link #lock}, inside a transaction, behind {@link #NEST}: the savepoint keeps a failure from dooming what surrounds it. Whether the transaction
      * had an id is read behind the lock, in the same message, so that nothing else can have given it one in between.
      */
     static String lockNested(List<LockKey> keys, LockMode mode, long limitMillis) {
-        StringBuilder sql =
-                new StringBuilder(512).append("SAVEPOINT r2lock_nested;").append(SAVE_LIMITS);
+        StringBuilder sql = new StringBuilder(512).append(SAVE_LIMITS);
         setLimits(sql, limitMillis);
         take(sql, keys, mode, "SELECT true,");
         return sql.append(HAD_ID)
@@ -225,9 +225,9 @@ final class LockSql {
                 .toString();
     }
 
-    /** As {@link #tryLock}, inside a transaction, and whether that had an id; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
+    /** As {@link #tryLock}, behind {@link #NEST}, and whether that had an id; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
     static String tryLockNested(List<LockKey> keys, LockMode mode) {
-        return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode) + HAD_ID;
+        return attempt(new StringBuilder(160), keys, mode) + HAD_ID;
     }
 
     static void setLimits(StringBuilder sql, long lockMillis) {

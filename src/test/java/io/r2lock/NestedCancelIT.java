@@ -18,7 +18,7 @@ import reactor.core.publisher.Mono;
 /** A nested request that is cancelled about when it is granted leaves the transaction around it as it was. */
 class NestedCancelIT {
 
-    private static final int ROUNDS = 1_000;
+    private static final int ROUNDS = 600;
 
     private final TestServer server = TestServer.newest();
 
