@@ -32,6 +32,7 @@ import reactor.core.scheduler.Scheduler;
 final class Candidate<T> {
 
     static final int WAIT_SECONDS = 30;
+    /** Longer than the pauses of those that poll, or they would never find the key free. */
     static final int PAUSE_MILLIS = 500;
 
     /** A server that restarts is no news; after so many failures in a row, which take two seconds or more, it is. */
@@ -112,7 +113,9 @@ final class Candidate<T> {
             case FAILED -> {
                 return Flux.error(Objects.requireNonNull(ended).failure());
             }
-            case RESIGNED -> pause = Duration.ofMillis(jittered(PAUSE_MILLIS));
+            case RESIGNED ->
+                pause = Duration.ofMillis(
+                        PAUSE_MILLIS + ThreadLocalRandom.current().nextLong(PAUSE_MILLIS / 2));
             case NEW, CANCELLED -> {
                 Throwable why = Objects.requireNonNull(error, "A campaign ended without a reason");
                 if (!(why instanceof AdvisoryLockException) || why instanceof LocksClosedException) {

@@ -29,8 +29,8 @@ public interface Leadership {
     Mono<Void> lost();
 
     /**
-     * Steps down: cancels the work, then releases the lock, and after a pause of {@value Candidate#PAUSE_MILLIS} ms, give or
-     * take half, campaigns again. So another candidate is elected, if there is one; this one stays a candidate until the
+     * Steps down: cancels the work, then releases the lock, and after a pause of {@value Candidate#PAUSE_MILLIS} to 750 ms
+     * campaigns again. So another candidate is elected, if there is one; this one stays a candidate until the
      * subscription to {@link LeaderElection#lead} is cancelled.
      *
      * <p>Cold and idempotent: the term ends once, at the first subscription. A cancel is ignored. The work itself may call it,

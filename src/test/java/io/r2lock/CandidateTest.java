@@ -172,7 +172,7 @@ class CandidateTest {
         assertThat(session.held()).isEmpty();
         elections.assertTold(ELECTED, RESIGNED);
         leadership.lost().block(PATIENCE);
-        client.clock.advanceTimeBy(Duration.ofMillis(Candidate.PAUSE_MILLIS / 2 - 1));
+        client.clock.advanceTimeBy(Duration.ofMillis(Candidate.PAUSE_MILLIS - 1));
         assertThat(session.held()).as("others have their turn").isEmpty();
         idle.untilLeader(2);
         leadership.resign().block(PATIENCE);
