@@ -15,6 +15,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.slf4j.event.Level;
 import reactor.core.publisher.Mono;
 
 /** Tokens of holds inside others: whose they are, and where there can be none. */
@@ -142,6 +143,7 @@ class FencingNestedIT {
 
     @Test
     void aKeyThatTheWorkFreed_hasNone() {
+        residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks"); // the loss
         assertThatThrownBy(() -> locks.exclusive(A)
                         .guard(hold -> run(hold.connection(), "savepoint early")
                                 .then(locks.exclusive(B)

@@ -13,6 +13,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.slf4j.event.Level;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Sinks;
 
@@ -69,6 +70,7 @@ class FencingRecipeIT {
 
     @Test
     void aHolderThatWasPaused_andOvertaken_changesNothing() {
+        residue.allowLog(Level.WARN, "io.r2lock.AdvisoryLocks"); // the loss
         DefaultAdvisoryLocks old = clients.open(server);
         DefaultAdvisoryLocks next = clients.open(server);
         Sinks.Empty<Void> pause = Sinks.empty();

@@ -107,6 +107,7 @@ class HoldTokenTest {
         FakeCaller heir = acquire();
         CompletableFuture<FencingToken> late = token(old.hold());
         old.release();
+        heir.assertToldOnce();
         CompletableFuture<FencingToken> next = token(heir.hold());
         server.answerAll();
         assertThatThrownBy(late::join)
@@ -126,6 +127,7 @@ class HoldTokenTest {
         CompletableFuture<FencingToken> underWay = token(busy.hold());
         CompletableFuture<FencingToken> late = token(old.hold());
         old.release();
+        heir.assertToldOnce();
         CompletableFuture<FencingToken> next = token(heir.hold());
         int before = server.messages.size();
         server.answerAll();
