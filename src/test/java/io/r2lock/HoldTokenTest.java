@@ -107,7 +107,7 @@ class HoldTokenTest {
         FakeCaller heir = acquire();
         CompletableFuture<FencingToken> late = token(old.hold());
         old.release();
-        Await.until("the heir's turn, which comes on another thread", heir::hasHold);
+        heir.assertToldOnce();
         CompletableFuture<FencingToken> next = token(heir.hold());
         server.answerAll();
         assertThatThrownBy(late::join)
@@ -127,7 +127,7 @@ class HoldTokenTest {
         CompletableFuture<FencingToken> underWay = token(busy.hold());
         CompletableFuture<FencingToken> late = token(old.hold());
         old.release();
-        Await.until("the heir's turn, which comes on another thread", heir::hasHold);
+        heir.assertToldOnce();
         CompletableFuture<FencingToken> next = token(heir.hold());
         int before = server.messages.size();
         server.answerAll();
