@@ -31,6 +31,9 @@ final class JoinedAcquire extends StatementAcquire {
     private final @Nullable Waiter section;
     private @Nullable String impossible;
 
+    /** The message that locked them has let go of its savepoint: they cannot be given back any more. */
+    private volatile boolean kept;
+
     /** Who has the first key. */
     private @Nullable Hold holder;
 
@@ -159,15 +162,32 @@ final class JoinedAcquire extends StatementAcquire {
         String sql = spec.noWait()
                 ? LockSql.tryLockNested(missing, spec.mode())
                 : LockSql.lockNested(missing, spec.mode(), waited.limitMillis());
-        lock(takenIn().lockConnection(), sql, spec.noWait());
+        LockConnection on = takenIn().lockConnection();
+        lockBehind(free -> nest(on, free), on, sql, spec.noWait());
+    }
+
+    /** Its own message, in front of the lock's: a CancelRequest that hit the savepoint would fail the transaction around it. */
+    private void nest(LockConnection on, Runnable free) {
+        long limit = spec.noWait() ? 0 : on.mustEndWithin(LockConnection.STOP_DEADLINE_SECONDS, () -> {});
+        on.send(LockSql.NEST, (error, yes) -> {
+            if (!spec.noWait()) {
+                on.inTime(limit);
+            }
+            free.run();
+        });
+    }
+
+    @Override
+    void send(LockConnection on, String sql, boolean ask, Exchange.Listener listener) {
+        super.send(on, sql, ask, (error, yes) -> {
+            kept = error == null && !spec.noWait();
+            listener.ended(error, yes);
+        });
     }
 
     @Override
     void granted() {
-        if (!missing.isEmpty()) {
-            places.prove();
-            takenIn().keepUntilEnd(missing, places);
-        }
+        keep();
         if (missing.isEmpty() || !spec.noWait()) {
             join(null);
             return;
@@ -179,6 +199,13 @@ final class JoinedAcquire extends StatementAcquire {
             on.inTime(limit);
             join(error);
         });
+    }
+
+    private void keep() {
+        if (!missing.isEmpty()) {
+            places.prove();
+            takenIn().keepUntilEnd(missing, places);
+        }
     }
 
     private void join(@Nullable Throwable error) {
@@ -219,9 +246,17 @@ final class JoinedAcquire extends StatementAcquire {
                 : waited.lost("the connection of the surrounding hold is gone");
     }
 
+    /** A grant that crossed the stop stays with the transaction: going back to its savepoint, which is gone, would fail that. */
     @Override
     void undo() {
-        undoNested(this::stopped);
+        if (!kept) {
+            undoNested(this::stopped);
+            return;
+        }
+        keep();
+        leaveLane();
+        leave();
+        stopped();
     }
 
     private void undoNested(Runnable then) {

@@ -15,6 +15,7 @@ final class LockSql {
 
     static final String ROLLBACK = "ROLLBACK";
 
+    static final String NEST = "SAVEPOINT r2lock_nested";
     static final String UNDO_NESTED = "ROLLBACK TO SAVEPOINT r2lock_nested;RELEASE SAVEPOINT r2lock_nested";
     static final String KEEP_NESTED = "RELEASE SAVEPOINT r2lock_nested";
 
@@ -175,18 +176,17 @@ final class LockSql {
         return withPid ? sql + ";SELECT pg_backend_pid()" : sql;
     }
 
-    /** As {@link #lock}, inside a transaction: the savepoint keeps a failure from dooming what surrounds it. */
+    /** As {@link #lock}, inside a transaction, behind {@link #NEST}: the savepoint keeps a failure from dooming what surrounds it. */
     static String lockNested(List<LockKey> keys, LockMode mode, long limitMillis) {
-        StringBuilder sql =
-                new StringBuilder(512).append("SAVEPOINT r2lock_nested;").append(SAVE_LIMITS);
+        StringBuilder sql = new StringBuilder(512).append(SAVE_LIMITS);
         setLimits(sql, limitMillis);
         take(sql, keys, mode, false);
         return sql.append(RESTORE_LIMITS).append(';').append(KEEP_NESTED).toString();
     }
 
-    /** As {@link #tryLock}, inside a transaction; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
+    /** As {@link #tryLock}, behind {@link #NEST}; {@link #KEEP_NESTED} or {@link #UNDO_NESTED} must follow. */
     static String tryLockNested(List<LockKey> keys, LockMode mode) {
-        return attempt(new StringBuilder(160).append("SAVEPOINT r2lock_nested;"), keys, mode);
+        return attempt(new StringBuilder(160), keys, mode);
     }
 
     static void setLimits(StringBuilder sql, long lockMillis) {

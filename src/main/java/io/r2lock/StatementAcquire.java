@@ -1,6 +1,7 @@
 package io.r2lock;
 
 import java.util.Objects;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -46,12 +47,24 @@ abstract class StatementAcquire extends Acquire {
 
     /** Sends the lock's statement; {@code false} when a stop came first and nothing was sent. */
     final boolean lock(LockConnection on, String sql, boolean ask) {
-        return lock(on, sql, ask, null);
+        return lockBehind(null, on, sql, ask);
     }
 
     /** As {@link #lock}; {@code from}: behind the end of another transaction, on the connection that passes on. */
     final boolean lock(LockConnection on, String sql, boolean ask, @Nullable HandOff from) {
-        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo, from != null);
+        // before it is sent: once it is answered somebody else may have the connection already
+        Consumer<Runnable> end = from == null
+                ? null
+                : free -> from.take(() -> {
+                    on.closeWhenLost();
+                    free.run();
+                });
+        return lockBehind(end, on, sql, ask);
+    }
+
+    /** As {@link #lock}, behind what {@code front} sends, which a CancelRequest must not hit: it runs what it is given once that is answered. */
+    final boolean lockBehind(@Nullable Consumer<Runnable> front, LockConnection on, String sql, boolean ask) {
+        ServerCancel own = new ServerCancel(on, client.options().clock(), this::undo, front != null);
         cancel = own;
         connection = on;
         if (ask) {
@@ -64,12 +77,8 @@ abstract class StatementAcquire extends Acquire {
             }
             return false;
         }
-        if (from != null) {
-            // before it is sent: once it is answered somebody else may have the connection already
-            from.take(() -> {
-                on.closeWhenLost();
-                own.free();
-            });
+        if (front != null) {
+            front.accept(own::free);
         }
         send(on, sql, ask, this::answered);
         own.sent();
