@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.LongStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -44,7 +45,7 @@ class HoldTokenTest {
     }
 
     private static CompletableFuture<FencingToken> token(HeldLock hold) {
-        return hold.fencingToken().toFuture();
+        return hold.fencingToken().toFuture().orTimeout(20, TimeUnit.SECONDS);
     }
 
     /** A hold on a session that answers when it is told to. */
@@ -183,9 +184,10 @@ class HoldTokenTest {
             FakeCaller caller = wide.acquire(wide.locks.exclusive(
                     LongStream.range(0, 12).mapToObj(LockKey::of).toList()));
             caller.assertToldOnce();
-            wide.newest().failures = number -> new FakeSession.Failure(0, SessionCalls.error("55000"));
+            int next = wide.newest().messages.size();
+            wide.newest().failures =
+                    number -> number == next ? new FakeSession.Failure(0, SessionCalls.error("55000")) : null;
             assertThatThrownBy(() -> token(caller.hold()).join()).hasCauseInstanceOf(LockServerException.class);
-            wide.newest().failures = number -> null;
             assertThat(token(caller.hold())).isCompleted();
             caller.release();
         } finally {

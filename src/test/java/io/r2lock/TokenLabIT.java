@@ -30,7 +30,7 @@ class TokenLabIT {
 
     private static final boolean LONG = Boolean.getBoolean("long");
     private static final int HOLDS = LONG ? 100_000 : 3_000;
-    private static final int STRIKES = LONG ? 20 : 3;
+    private static final int STRIKES = LONG ? 20 : 2;
     private static final int PROCESSES = 4;
     private static final int ENOUGH = 20;
     private static final Duration PATIENCE = Duration.ofSeconds(30);
