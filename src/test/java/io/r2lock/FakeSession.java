@@ -17,6 +17,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.IntFunction;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -43,6 +44,9 @@ final class FakeSession {
 
     /** A message on the wire. */
     private record Message(int number, String sql, FluxSink<PostgresqlResult> sink) {}
+
+    /** Of transactions, of all sessions. */
+    private static final AtomicLong IDS = new AtomicLong(700);
 
     final List<String> messages = new CopyOnWriteArrayList<>();
     final AtomicInteger mostInFlight = new AtomicInteger();
@@ -181,6 +185,13 @@ final class FakeSession {
             if (statement.contains("pg_locks")) {
                 if (left > 0) {
                     message.sink.next(result(list()));
+                }
+                left--;
+                continue;
+            }
+            if (statement.contains("pg_current_xact_id")) {
+                if (left > 0) {
+                    message.sink.next(result(Long.toString(IDS.incrementAndGet())));
                 }
                 left--;
                 continue;

@@ -46,6 +46,11 @@ final class HoldLog implements AutoCloseable {
         write("end " + hold);
     }
 
+    /** The hold has got its fencing token. */
+    void token(String hold, long token) {
+        write("token " + hold + " " + token);
+    }
+
     /** What the caller was told in the end. */
     void told(String hold, LabHold.Outcome outcome) {
         write("told " + hold + " " + outcome.name().toLowerCase(Locale.ROOT));

@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -63,11 +64,23 @@ record LabHistory(List<LabHold> holds, List<LabTrouble> troubles) {
                     holds.computeIfPresent(
                             words[2], (id, hold) -> hold.endedAt(hold.hasEnd() ? Math.max(hold.end(), time) : time));
                 case "told" -> holds.computeIfPresent(words[2], (id, hold) -> told(hold, words[3]));
-                case "ready", "refused", "waited", "event" -> {}
+                case "ready", "refused", "waited", "event", "token" -> {}
                 default -> throw new IllegalArgumentException(line);
             }
         }
         return List.copyOf(holds.values());
+    }
+
+    /** The fencing tokens of all holds that logged one, by process and hold, {@code a/1} say. */
+    static Map<String, Long> tokens(Path directory, Collection<LabHold> holds) {
+        Map<String, Long> tokens = new HashMap<>();
+        for (String process : holds.stream().map(LabHold::process).distinct().toList()) {
+            lines(log(directory, process)).stream()
+                    .map(line -> line.split(" ", -1))
+                    .filter(words -> words[1].equals("token"))
+                    .forEach(words -> tokens.put(process + "/" + words[2], Long.valueOf(words[3])));
+        }
+        return tokens;
     }
 
     /** How often requests were not granted, by error. */

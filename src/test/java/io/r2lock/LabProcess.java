@@ -60,6 +60,7 @@ final class LabProcess {
     private Role role(HoldLog log) {
         return switch (option("role")) {
             case "random" -> new RandomHolds(this, log, Long.parseLong(option("seed")));
+            case "tokens" -> new TokenHolds(this, log, Long.parseLong(option("seed")));
             case "told" -> new ToldHolds(this, log);
             case "permits" -> new PermitHolds(this, log, Integer.parseInt(option("permits")));
             case "leads" -> new LeadingProcess(this, log, Boolean.parseBoolean(option("quick")));

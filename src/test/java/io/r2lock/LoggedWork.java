@@ -39,6 +39,11 @@ final class LoggedWork {
                 .doOnCancel(() -> log.end(id));
     }
 
+    /** Asks for the hold's fencing token, and logs it. */
+    Mono<FencingToken> token(HeldLock held) {
+        return held.fencingToken().doOnNext(token -> log.token(id, token.asLong()));
+    }
+
     /** The whole call, with what it tells its caller; never fails. */
     Mono<Void> call(Mono<Void> call, LabHold.Outcome success) {
         return call.doOnSuccess(done -> tell(success))
