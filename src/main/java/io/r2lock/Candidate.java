@@ -8,6 +8,8 @@ import org.jspecify.annotations.Nullable;
 import org.reactivestreams.Publisher;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import reactor.core.Disposable;
+import reactor.core.Disposables;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.scheduler.Scheduler;
@@ -42,6 +44,13 @@ final class Candidate<T> {
     private static final long FIRST_BACKOFF_MILLIS = 100;
     private static final long LONGEST_BACKOFF_MILLIS = 5_000;
 
+    /**
+     * The latest campaign, which a cancel ends by itself, not only through the operators: one that subscribes anew, as {@code
+     * repeatWhen} and {@code onErrorResume}, can lose a cancel that crosses with that. Reactor 3.8's {@code
+     * MultiSubscriptionSubscriber.set} looks whether it is cancelled before it sets the new subscription, and not after.
+     */
+    private final Disposable.Swap guard = Disposables.swap();
+
     private final DefaultAdvisoryLocks client;
     private final LockKey key;
     private final Function<HeldLock, Mono<FencingToken>> tokens;
@@ -70,7 +79,8 @@ final class Candidate<T> {
 
     Flux<T> lead() {
         return Flux.defer(this::campaign)
-                .repeatWhen(ends -> ends.takeWhile(items -> pause != null).concatMap(items -> rest()));
+                .repeatWhen(ends -> ends.takeWhile(items -> pause != null).concatMap(items -> rest()))
+                .doOnCancel(guard::dispose);
     }
 
     private Flux<T> campaign() {
@@ -81,6 +91,7 @@ final class Candidate<T> {
                 .inSession()
                 .waitAtMost(Duration.ofMillis(jittered(WAIT_SECONDS * 1_000L)))
                 .guardMany(this::granted)
+                .doOnSubscribe(guarded -> guard.replace(guarded::cancel))
                 .onErrorResume(why -> {
                     error = why;
                     return Flux.empty();

@@ -18,6 +18,7 @@ import reactor.test.util.RaceTestUtils;
 class CandidateRaceTest {
 
     private static final int ROUNDS = Boolean.getBoolean("long") ? 10_000 : 2_000;
+    private static final long SPIN_NANOS = 10_000;
     private static final Duration LONGEST_REST = Duration.ofMillis(750);
 
     @RegisterExtension
@@ -38,11 +39,29 @@ class CandidateRaceTest {
         client.close();
     }
 
+    /** Half of the rounds at once, and in the others each of the two a little later than the other: both must win at times. */
     private static void race(int round, Runnable one, Runnable other) {
-        if (round % 2 == 0) {
-            RaceTestUtils.race(one, other);
-        } else {
-            RaceTestUtils.race(other, one);
+        int lag = Math.max(0, round / 4 % 64 - 32);
+        Runnable late = () -> spin(lag);
+        switch (round % 4) {
+            case 0 -> RaceTestUtils.race(one, after(late, other));
+            case 1 -> RaceTestUtils.race(after(late, one), other);
+            case 2 -> RaceTestUtils.race(after(late, other), one);
+            default -> RaceTestUtils.race(other, after(late, one));
+        }
+    }
+
+    private static Runnable after(Runnable late, Runnable then) {
+        return () -> {
+            late.run();
+            then.run();
+        };
+    }
+
+    private static void spin(int units) {
+        long until = System.nanoTime() + units * SPIN_NANOS;
+        while (System.nanoTime() < until) {
+            Thread.onSpinWait();
         }
     }
 
@@ -91,7 +110,7 @@ class CandidateRaceTest {
             Elections elections = new Elections(client);
             Sinks.Many<Integer> work = Sinks.many().multicast().directBestEffort();
             Sinks.Empty<Void> over = Sinks.empty();
-            boolean fails = i % 4 < 2;
+            boolean fails = i % 8 < 4;
             IllegalStateException failure = new IllegalStateException("work");
             var call = elections
                     .lead(leadership -> work.asFlux())
@@ -152,7 +171,7 @@ class CandidateRaceTest {
             Elections.Idle idle = elections.new Idle();
             idle.assertIsLeader(1);
             Leadership leadership = idle.leadership();
-            Runnable other = i % 4 < 2 ? this::loss : () -> leadership.resign().subscribe();
+            Runnable other = i % 8 < 4 ? this::loss : () -> leadership.resign().subscribe();
             race(i, idle.call::dispose, other);
             client.clock.advanceTimeBy(LONGEST_REST);
             assertOver(elections, idle);

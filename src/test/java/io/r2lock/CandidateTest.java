@@ -15,7 +15,9 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.reactivestreams.Publisher;
+import org.reactivestreams.Subscription;
 import org.slf4j.event.Level;
+import reactor.core.publisher.BaseSubscriber;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Sinks;
@@ -267,5 +269,39 @@ class CandidateTest {
         client.clock.advanceTimeBy(LONGEST_REST);
         client.assertRest();
         assertThat(pausing.begun).hasValue(1);
+    }
+
+    @Test
+    void cancel_isToldWhenTheLockIsBack() {
+        Elections.Idle idle = elections.new Idle();
+        idle.assertIsLeader(1);
+        FakeSession session = client.newest();
+        session.answersAtOnce(false);
+        idle.call.dispose();
+        FakeClient.until("the release", () -> session.inFlight() == 1);
+        assertThat(idle.cancelled).hasValue(1);
+        assertThat(elections.kinds()).containsExactly(ELECTED);
+        session.answersAtOnce(true).answerAll();
+        elections.assertTold(ELECTED, RESIGNED);
+        client.assertRest();
+    }
+
+    @Test
+    void cancelBetweenTokenAndWork_electsNobody() {
+        FakeCaller caller = client.acquire();
+        caller.assertToldOnce();
+        Term<Object> term = new Term<>(caller.hold(), FencingToken.parse("1"), elections.events, leadership -> {
+            throw new AssertionError("the work was called");
+        });
+        term.subscribe(new BaseSubscriber<Object>() {
+            @Override
+            protected void hookOnSubscribe(Subscription subscription) {
+                cancel();
+            }
+        });
+        assertThat(term.state()).isEqualTo(Term.State.CANCELLED);
+        assertThat(elections.kinds()).isEmpty();
+        caller.release();
+        client.assertRest();
     }
 }

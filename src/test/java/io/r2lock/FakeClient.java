@@ -22,7 +22,7 @@ final class FakeClient {
     static final LockKey KEY = LockKey.of(1);
     private static final Duration PATIENCE = Duration.ofSeconds(20);
 
-    final VirtualTimeScheduler clock = VirtualTimeScheduler.create();
+    final VirtualTimeScheduler clock = new TestClock();
 
     private final VirtualTimeScheduler noHeartbeat = VirtualTimeScheduler.create();
 
