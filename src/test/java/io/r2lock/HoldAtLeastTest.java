@@ -13,15 +13,12 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 import reactor.core.Disposable;
 import reactor.core.publisher.Mono;
 import reactor.core.publisher.Sinks;
-import reactor.test.util.RaceTestUtils;
 import reactor.util.context.Context;
 import reactor.util.context.ContextView;
 
 /** The tail of a hold, in a time that stands still unless the test moves it: what is told when, and who is kept out how long. */
 class HoldAtLeastTest {
 
-    private static final int ROUNDS = 5_000;
-    private static final int CLOSES = 1_500;
     private static final Duration LEAST = Duration.ofMillis(700);
 
     @RegisterExtension
@@ -239,80 +236,5 @@ class HoldAtLeastTest {
         server.forget(KEY);
         client.clock.advanceTimeBy(LEAST);
         client.assertRest();
-    }
-
-    private static void race(int round, Runnable one, Runnable other) {
-        if (round % 2 == 0) {
-            RaceTestUtils.race(one, other);
-        } else {
-            RaceTestUtils.race(other, one);
-        }
-    }
-
-    @Test
-    void cancel_againstTheEndOfTheWork() {
-        for (int i = 0; i < ROUNDS; i++) {
-            Sinks.One<Integer> work = Sinks.one();
-            Disposable call = request().guard(work.asMono()).subscribe();
-            race(i, call::dispose, () -> work.tryEmitValue(1));
-            assertThat(server.held()).hasSize(1);
-            client.clock.advanceTimeBy(LEAST);
-            client.assertRest();
-        }
-    }
-
-    @Test
-    void endOfTheTail_againstALoss() {
-        for (int i = 0; i < ROUNDS; i++) {
-            server = client.open();
-            ranQuickly();
-            race(i, () -> client.clock.advanceTimeBy(LEAST), () -> server.breaks(SessionCalls.error("08006")));
-            client.assertRest();
-        }
-    }
-
-    @Test
-    void endOfTheTail_againstANewWaiter() {
-        for (int i = 0; i < ROUNDS; i++) {
-            ranQuickly();
-            FakeCaller[] late = new FakeCaller[1];
-            race(i, () -> client.clock.advanceTimeBy(LEAST), () -> late[0] = client.acquire());
-            late[0].assertToldOnce();
-            late[0].release();
-            client.assertRest();
-        }
-    }
-
-    @Test
-    void close_againstTheEndOfTheWork() {
-        for (int i = 0; i < CLOSES; i++) {
-            Sinks.One<Integer> work = Sinks.one();
-            CompletableFuture<Integer> told = told(request().guard(work.asMono()));
-            AtomicReference<CompletableFuture<Void>> closed = new AtomicReference<>();
-            race(i, () -> closed.set(told(client.locks.close())), () -> work.tryEmitValue(1));
-            assertThat(told).isCompletedWithValue(1);
-            assertThat(closed.get()).succeedsWithin(Duration.ofSeconds(20));
-            reopen();
-        }
-    }
-
-    @Test
-    void close_againstTheEndOfTheTail() {
-        for (int i = 0; i < CLOSES; i++) {
-            ranQuickly();
-            AtomicReference<CompletableFuture<Void>> closed = new AtomicReference<>();
-            race(i, () -> closed.set(told(client.locks.close())), () -> client.clock.advanceTimeBy(LEAST));
-            assertThat(closed.get()).succeedsWithin(Duration.ofSeconds(20));
-            reopen();
-        }
-    }
-
-    private void reopen() {
-        assertThat(server.held()).isEmpty();
-        assertThat(server.closes).hasValue(1);
-        assertThat(client.locks.live()).isZero();
-        client.close();
-        client = new FakeClient();
-        server = client.open();
     }
 }

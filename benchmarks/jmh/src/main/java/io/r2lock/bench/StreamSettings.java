@@ -1,5 +1,6 @@
 package io.r2lock.bench;
 
+import io.r2lock.AdvisoryLocks;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -14,8 +15,9 @@ final class StreamSettings {
         values.put("items", smoke ? 10_000 : 1_000_000);
         values.put("keys", smoke ? 100 : 10_000);
         values.put("concurrency", smoke ? 32 : 256);
-        values.put("rounds", smoke ? 1 : 5);
-        values.put("round", smoke ? 2_000 : 200_000);
+        values.put("rounds", smoke ? 1 : 7);
+        values.put("round", smoke ? 2_000 : 300_000);
+        values.put("handOffs", AdvisoryLocks.Builder.DEFAULT_HAND_OFF_LIMIT);
         for (int i = smoke ? 1 : 0; i < arguments.length; i++) {
             String[] parts = arguments[i].split("=", 2);
             if (parts.length != 2 || values.replace(parts[0], Integer.valueOf(parts[1])) == null) {
@@ -47,6 +49,10 @@ final class StreamSettings {
     /** Items of one round. */
     int round() {
         return values.get("round");
+    }
+
+    int handOffs() {
+        return values.get("handOffs");
     }
 
     @Override

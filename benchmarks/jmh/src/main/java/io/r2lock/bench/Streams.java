@@ -15,7 +15,7 @@ import reactor.core.publisher.Mono;
  * A stream of a million items over 10,000 keys through {@code flatMapLocked}, in session scope: order, memory, and time, the latter
  * against bare {@code guard} calls for as many distinct keys and with as many at once, in rounds that alternate.
  *
- * <p>Arguments: {@code items=1000000 keys=10000 concurrency=256 rounds=5 round=200000}; {@code smoke} as the first one makes all small.
+ * <p>Arguments: {@code items=1000000 keys=10000 concurrency=256 rounds=7 round=300000 handOffs=64}; {@code smoke} as the first one makes all small.
  */
 public final class Streams {
 
@@ -30,7 +30,10 @@ public final class Streams {
 
     private Streams(StreamSettings settings, PostgresqlConnectionFactory factory) {
         this.settings = settings;
-        this.locks = AdvisoryLocks.builder(factory).sessionConnections(1).build();
+        this.locks = AdvisoryLocks.builder(factory)
+                .sessionConnections(1)
+                .handOffLimit(settings.handOffs())
+                .build();
     }
 
     /**
@@ -95,21 +98,25 @@ public final class Streams {
 
     private void rounds() {
         List<Double> againstBare = new ArrayList<>();
-        List<Double> hot = new ArrayList<>();
+        List<Double> slowed = new ArrayList<>();
+        List<Double> againstAlone = new ArrayList<>();
+        int items = settings.round();
         for (int i = 0; i < settings.rounds(); i++) {
-            int items = settings.round();
             double bare = bare(items);
             double keyed = stream(items, item -> spread(item, settings.keys()), item -> {});
-            double others = stream(items / 2, item -> 1 + item, item -> {});
+            double distinct = stream(items, item -> 1 + item, item -> {});
             double withHot = stream(items, item -> item % 2 == 0 ? 0 : 1 + item, item -> {});
+            double alone = stream(items / 2, item -> 1 + item, item -> {});
             againstBare.add(keyed / bare);
-            hot.add(withHot / others);
+            slowed.add(withHot / distinct);
+            againstAlone.add(withHot / alone);
             System.out.printf(
-                    "round %d, items/s: bare %,.0f; keyed %,.0f; distinct keys alone %,.0f, with as many items of one key %,.0f of theirs%n",
-                    i + 1, items / bare, items / keyed, items / 2 / others, items / 2 / withHot);
+                    "round %d, items/s: bare %,.0f; keyed %,.0f; a key each %,.0f; every second one of one key %,.0f%n",
+                    i + 1, items / bare, items / keyed, items / distinct, items / withHot);
         }
         table.atMost("time of flatMapLocked / of bare guard calls", againstBare, 1.5);
-        table.atMost("time of items of distinct keys: with one key that has 50 % of all / without", hot, 2);
+        table.atMost("time of a stream, half of it one key / a key each", slowed, 2);
+        table.told("time of a stream, half of it one key / the other half alone", againstAlone);
     }
 
     /** Seconds for one guard call an item, over distinct keys. */

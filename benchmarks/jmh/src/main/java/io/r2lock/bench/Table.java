@@ -17,7 +17,7 @@ final class Table {
 
     void atMost(String row, List<Double> values, double required) {
         Spread spread = Spread.of(values);
-        int decimals = required == Math.rint(required) ? 0 : 2;
+        int decimals = values.stream().allMatch(value -> value == Math.rint(value)) ? 0 : 2;
         add(row, spread.format(decimals), "≤ " + number(required), spread.median() <= required ? "yes" : "no");
     }
 
