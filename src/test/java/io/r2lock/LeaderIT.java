@@ -141,7 +141,7 @@ class LeaderIT {
             long before = System.nanoTime();
             start(server, List.of(), server.host()).awaitReady(before);
         }
-        tell("leader killed: the next one's work began", micros);
+        tell("leader killed: the next one's work began", micros, Duration.ofMillis(100));
     }
 
     private void terminate(TestServer server) {
@@ -158,8 +158,8 @@ class LeaderIT {
             cancelled.add((ended(old).end() - from) / 1_000);
             begun.add((awaitLeader(from).term.begin() - from) / 1_000);
         }
-        tell("leader's backend terminated: its work was cancelled", cancelled);
-        tell("leader's backend terminated: the next one's work began", begun);
+        tell("leader's backend terminated: its work was cancelled", cancelled, Duration.ofMillis(200));
+        tell("leader's backend terminated: the next one's work began", begun, SOON);
     }
 
     private void resign(TestServer server) {
@@ -175,7 +175,10 @@ class LeaderIT {
             assertThat(over.outcome()).isEqualTo(LabHold.Outcome.ENDED);
             micros.add((next.term.begin() - over.end()) / 1_000);
         }
-        tell("leader resigned: from the end of its work to the beginning of the next one's", micros);
+        tell(
+                "leader resigned: from the end of its work to the beginning of the next one's",
+                micros,
+                Duration.ofMillis(20));
     }
 
     private void complete(TestServer server) {
@@ -190,16 +193,22 @@ class LeaderIT {
                 .isOne();
     }
 
-    private static void tell(String what, List<Long> micros) {
+    /** {@code goal}: of the 99th percentile; asserted in the long form only, whose machine has nothing else to do. */
+    private static void tell(String what, List<Long> micros, Duration goal) {
         micros.sort(null);
+        long high = micros.get((int) Math.ceil(micros.size() * 0.99) - 1);
         FIGURES.info(
                 "{}: {} times, after p50 {} ms, p99 {} ms, at most {} ms",
                 what,
                 micros.size(),
                 micros.get(micros.size() / 2) / 1_000.0,
-                micros.get((int) Math.ceil(micros.size() * 0.99) - 1) / 1_000.0,
+                high / 1_000.0,
                 micros.get(micros.size() - 1) / 1_000.0);
-        assertThat(micros.get(micros.size() - 1)).as(what).isPositive().isLessThan(SOON.toNanos() / 1_000);
+        long most = micros.get(micros.size() - 1);
+        assertThat(most).as(what).isPositive().isLessThan(SOON.toNanos() / 1_000);
+        if (LONG) {
+            assertThat(high).as(what).isLessThan(goal.toNanos() / 1_000);
+        }
     }
 
     /** Of processes that were told to end; all others were killed. */
