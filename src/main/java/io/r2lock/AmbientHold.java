@@ -66,6 +66,12 @@ final class AmbientHold extends SqlHold {
         return this;
     }
 
+    /** Those of the whole transaction, where others than its own children take turns too. */
+    @Override
+    TurnWaits turns() {
+        return own.scope().turns();
+    }
+
     @Override
     public Connection connection() {
         return view;

@@ -134,4 +134,28 @@ class AmbientSiblingsIT {
         assertThat(List.of(outcome(one), outcome(two))).containsExactlyInAnyOrder("done", "LockDeadlockException");
         transaction.commit();
     }
+
+    /** One takes a turn of the hold around it, the other one of the transaction. */
+    @Test
+    void siblingsInsideAHold_thatWaitForItsKeyAndForEachOther_oneIsRefused() {
+        OwnedTransaction transaction = begin();
+        Sinks.Empty<Void> both = Sinks.empty();
+        Mono<Void> meet = Mono.defer(() -> {
+            if (inside.incrementAndGet() == 2) {
+                both.tryEmitEmpty().orThrow();
+            }
+            return both.asMono();
+        });
+        Mono<List<String>> siblings = Flux.merge(
+                        outcomeOf(locks.withAdvisoryLock(A, meet.then(locks.withAdvisoryLock(B, Mono.just("done"))))),
+                        outcomeOf(locks.withAdvisoryLock(B, meet.then(locks.withAdvisoryLock(A, Mono.just("done"))))))
+                .collectList();
+        List<String> outcomes = transaction.run(locks.withAdvisoryLock(A, siblings));
+        assertThat(outcomes).containsExactlyInAnyOrder("done", "LockDeadlockException");
+        transaction.commit();
+    }
+
+    private static Mono<String> outcomeOf(Mono<String> call) {
+        return call.onErrorResume(error -> Mono.just(error.getClass().getSimpleName()));
+    }
 }
