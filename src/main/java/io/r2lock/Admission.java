@@ -75,7 +75,12 @@ final class Admission {
             return null;
         }
         if (outside != null) {
-            return ambient.attempt(new HoldChain(innermost), spec, outside, receiver);
+            try {
+                return ambient.attempt(new HoldChain(innermost), spec, outside, receiver);
+            } catch (Throwable thrown) {
+                // of the participation, which is somebody else's code
+                return refuse(receiver, thrown);
+            }
         }
         return innermost == null
                 ? Acquire.fresh(client, spec, null, receiver)

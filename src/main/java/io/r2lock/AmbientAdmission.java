@@ -26,15 +26,10 @@ final class AmbientAdmission {
         return scopes;
     }
 
-    /** {@code null} when the receiver was told an error instead. */
+    /** {@code null} when the receiver was told an error instead; throws what the participation does. */
     @Nullable
     Acquire attempt(HoldChain chain, LockSpec spec, Participation transaction, Acquire.Receiver receiver) {
-        AmbientScope scope;
-        try {
-            scope = spec.inSession() ? scopes.known(transaction) : scopes.of(transaction, chain.innermost());
-        } catch (RuntimeException thrown) {
-            return admission.refuse(receiver, thrown);
-        }
+        AmbientScope scope = spec.inSession() ? scopes.known(transaction) : scopes.of(transaction, chain.innermost());
         long owned = spec.requireNew() ? 0 : chain.owned(spec);
         if (owned == spec.keys().size() || scope == null) {
             return admission.inside(chain, spec, receiver);

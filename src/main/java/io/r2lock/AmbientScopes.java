@@ -62,7 +62,13 @@ final class AmbientScopes {
             scopes.remove(identity);
             created.complete();
         };
-        transaction.completion().subscribe(nothing -> {}, error -> ends.run(), ends);
+        try {
+            Objects.requireNonNull(transaction.completion(), "The AmbientTransaction has no completion")
+                    .subscribe(nothing -> {}, error -> ends.run(), ends);
+        } catch (Throwable thrown) {
+            ends.run();
+            throw thrown;
+        }
         return created;
     }
 
