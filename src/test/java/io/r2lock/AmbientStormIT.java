@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.r2dbc.postgresql.api.PostgresqlConnection;
 import java.time.Duration;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -39,9 +41,19 @@ class AmbientStormIT {
 
     private final Sessions sessions = new Sessions(server);
     private final Scheduler canceller = Schedulers.newParallel("canceller", 2);
-    private final AtomicInteger inside = new AtomicInteger();
+    private final Set<Entry> inside = ConcurrentHashMap.newKeySet();
     private final AtomicInteger overlaps = new AtomicInteger();
     private final AtomicInteger done = new AtomicInteger();
+
+    /** Work that is inside. After its cancel it may be so for a moment: its thread is not stopped. */
+    private static final class Entry {
+
+        final AtomicBoolean cancelled;
+
+        Entry(AtomicBoolean cancelled) {
+            this.cancelled = cancelled;
+        }
+    }
 
     @AfterEach
     void close() {
@@ -64,7 +76,7 @@ class AmbientStormIT {
                 .flatMap(connection -> round(locks, connection).repeat(ROUNDS - 1), OWNERS)
                 .count()
                 .doFinally(signal -> over.set(true));
-        Mono<Integer> others = locks.withAdvisoryLock(LockKey.of(161), exclusive())
+        Mono<Integer> others = locks.withAdvisoryLock(LockKey.of(161), exclusive(new AtomicBoolean()))
                 .delayElement(Duration.ofMillis(1))
                 .repeat(() -> !over.get())
                 .then(Mono.just(1));
@@ -82,10 +94,12 @@ class AmbientStormIT {
         return Mono.defer(() -> {
             OwnedTransaction transaction = OwnedTransaction.notBegun(connection);
             long micros = ThreadLocalRandom.current().nextInt(8_000);
-            Mono<?> cancel = micros < 100 ? Mono.just(1) : Mono.delay(Duration.ofNanos(micros * 1_000), canceller);
+            AtomicBoolean cancelled = new AtomicBoolean();
+            Mono<?> cancel = (micros < 100 ? Mono.just(1L) : Mono.delay(Duration.ofNanos(micros * 1_000), canceller))
+                    .doOnNext(now -> cancelled.set(true));
             return Sessions.send(connection, "begin")
                     .then(transaction
-                            .around(call(locks))
+                            .around(call(locks, exclusive(cancelled)))
                             .doOnNext(value -> done.incrementAndGet())
                             .takeUntilOther(cancel))
                     .then(Sessions.send(connection, "insert into ambient_storm values (1)"))
@@ -95,31 +109,34 @@ class AmbientStormIT {
         });
     }
 
-    private Mono<Integer> call(DefaultAdvisoryLocks locks) {
+    private static Mono<Integer> call(DefaultAdvisoryLocks locks, Mono<Integer> exclusive) {
         LockKey hot = LockKey.of(161);
         LockKey other = LockKey.of(200 + ThreadLocalRandom.current().nextInt(20));
         return switch (ThreadLocalRandom.current().nextInt(6)) {
-            case 0 -> locks.withAdvisoryLock(hot, exclusive());
-            case 1 -> locks.exclusive(hot, other).polling().guard(exclusive());
-            case 2 -> locks.exclusive(hot).skipIfBusy().guard(exclusive());
+            case 0 -> locks.withAdvisoryLock(hot, exclusive);
+            case 1 -> locks.exclusive(hot, other).polling().guard(exclusive);
+            case 2 -> locks.exclusive(hot).skipIfBusy().guard(exclusive);
             case 3 ->
                 Flux.range(0, 3)
-                        .flatMap(i -> locks.withAdvisoryLock(hot, exclusive()))
+                        .flatMap(i -> locks.withAdvisoryLock(hot, exclusive))
                         .reduce(Integer::sum);
             case 4 ->
                 locks.exclusive(other)
                         .guard(hold -> NestingClients.one(hold.connection(), "select pg_sleep(0.001)")
                                 .thenReturn(1));
-            default -> locks.withAdvisoryLock(hot, locks.withAdvisoryLock(other, exclusive()));
+            default -> locks.withAdvisoryLock(hot, locks.withAdvisoryLock(other, exclusive));
         };
     }
 
-    private Mono<Integer> exclusive() {
+    private Mono<Integer> exclusive(AtomicBoolean cancelled) {
         return Mono.defer(() -> {
-            if (inside.incrementAndGet() != 1) {
+            Entry own = new Entry(cancelled);
+            inside.add(own);
+            if (inside.stream().anyMatch(other -> other != own && !other.cancelled.get())) {
                 overlaps.incrementAndGet();
             }
-            return Mono.just(1).doFinally(signal -> inside.decrementAndGet());
+            // before the end is told: by doFinally it would be after it, when others may be inside rightly
+            return Mono.just(1).doOnTerminate(() -> inside.remove(own)).doOnCancel(() -> inside.remove(own));
         });
     }
 }
