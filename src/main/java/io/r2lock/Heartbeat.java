@@ -28,7 +28,7 @@ import reactor.core.scheduler.Schedulers;
  * of a hold that is known to run: so neither a broken heartbeat connection nor user code that blocks its event loop makes anybody
  * lose anything. The driver offers no way to give one connection an event loop of its own. Where user code blocks those of
  * <em>all</em> holds nothing can be heard; a hold whose own loop is blocked, so that its work could not go on either, is believed in
- * {@link #STALL_FACTOR} times as long then.
+ * {@link Sight#STALL_FACTOR} times as long then.
  *
  * <p>All state belongs to one thread, which runs no user code. Who is lost is told on another.
  */
@@ -48,12 +48,6 @@ final class Heartbeat {
     /** A look that comes so much late, or a quarter of the patience, means that this process has not run. */
     private static final long PAUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
-    /**
-     * How much longer a hold is believed in while silence says little: no event loop can read an answer, or a busy pooler has no
-     * backend to spare for the question, though it keeps the hold's.
-     */
-    static final int STALL_FACTOR = 10;
-
     private final Supplier<Collection<Watched>> connections;
     private final Scheduler scheduler;
     private final Disposable looks;
@@ -67,42 +61,6 @@ final class Heartbeat {
     private int hedges;
     private long askedAt;
     private long lookedAt;
-
-    /** What is known of the holder of one connection. */
-    private static final class Sight {
-
-        final LockConnection.Holder holder;
-        final long seenAt;
-        long confirmedAt;
-        long backendStart;
-        long transactionStart;
-
-        private boolean forgiven;
-
-        /** The event loop of its own connection. */
-        final LoopPing loop;
-
-        Sight(Watched connection, LockConnection.Holder holder, long seenAt, long confirmedAt) {
-            this.holder = holder;
-            this.loop = new LoopPing(connection.loop());
-            this.seenAt = seenAt;
-            this.confirmedAt = confirmedAt;
-            this.backendStart = connection.backendStart();
-        }
-
-        /** Once until it is confirmed again: a process that pauses again and again is as good as one that does not hear. */
-        void forgive(long gap) {
-            if (!forgiven) {
-                forgiven = true;
-                confirmedAt += gap;
-            }
-        }
-
-        void confirm(long asked) {
-            forgiven = false;
-            confirmedAt = Math.max(confirmedAt, asked);
-        }
-    }
 
     /** {@code connections}: those that are open, whether somebody relies on them or not. */
     Heartbeat(ConnectionSource source, Supplier<Collection<Watched>> connections, ClientOptions options) {
@@ -232,14 +190,12 @@ final class Heartbeat {
         for (Iterator<Map.Entry<Watched, Sight>> all = sights.entrySet().iterator(); all.hasNext(); ) {
             Map.Entry<Watched, Sight> entry = all.next();
             Sight sight = entry.getValue();
-            boolean doubtful = (stalled && sight.loop.isStalled(now, patience / 4))
-                    || entry.getKey().isPooled();
-            long limit = (doubtful ? STALL_FACTOR * patience : patience) - 2 * lookNanos;
-            if (now - sight.confirmedAt >= limit) {
+            if (sight.isSilentFor(
+                    patience, 2 * lookNanos, now, stalled, entry.getKey().isPooled())) {
                 all.remove();
                 tell(
                         sight,
-                        "the server has not answered for " + TimeUnit.NANOSECONDS.toMillis(now - sight.confirmedAt)
+                        "the server has not answered for " + TimeUnit.NANOSECONDS.toMillis(sight.silence(now))
                                 + " ms, so it may give the lock to another process soon");
             }
         }

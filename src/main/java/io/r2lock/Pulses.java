@@ -40,6 +40,7 @@ final class Pulses {
     private int opening;
     private int closing;
     private long openedAt;
+    private boolean stood;
     private boolean closed;
 
     /**
@@ -105,8 +106,11 @@ final class Pulses {
         openedAt += nanos;
     }
 
-    /** Whether no answer can have been read, whatever the server sent. */
+    /** Whether no answer can have been read, whatever the server sent; also where none could be asked for yet. */
     boolean areStalled(long now) {
+        if (!stood) {
+            return true;
+        }
         return !pulses.isEmpty() && pulses.stream().allMatch(pulse -> pulse.isStalled(now, hedgeAfter));
     }
 
@@ -127,6 +131,7 @@ final class Pulses {
             close(pulse);
             return;
         }
+        stood = true;
         pulses.add(pulse);
         askOver(pulse, scheduler.now(TimeUnit.NANOSECONDS));
     }

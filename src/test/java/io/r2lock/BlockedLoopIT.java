@@ -17,6 +17,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BiConsumer;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Order;
@@ -47,6 +48,7 @@ class BlockedLoopIT {
     void longSqlAndBlockedEventLoops_loseNothing() {
         LoopResources one = LoopResources.create("one-loop", 1, true);
         LoopResources two = LoopResources.create("two-loops", 2, true);
+        LoopResources atOnce = LoopResources.create("blocked-at-once", 1, true);
         try {
             DefaultAdvisoryLocks sql = clients.open(server);
             CompletableFuture<Void> query = sql.exclusive(LockKey.of(13_100))
@@ -60,6 +62,7 @@ class BlockedLoopIT {
                         builder -> {});
                 calls.addAll(holdWhileALoopIsBlocked(locks, loops == one ? 13_200 : 13_300));
             }
+            calls.add(holdThatBlocksItsOnlyLoopAtOnce(atOnce));
             calls.add(query);
             assertThat(Flux.fromIterable(calls)
                             .concatMap(Mono::fromFuture)
@@ -69,22 +72,46 @@ class BlockedLoopIT {
         } finally {
             one.dispose();
             two.dispose();
+            atOnce.dispose();
         }
     }
 
-    /** Four holds of 12 s; the work of one blocks its event loop for 10 s of them. */
-    private static List<CompletableFuture<?>> holdWhileALoopIsBlocked(DefaultAdvisoryLocks locks, int firstKey) {
-        // a monitor, which BlockHound does not see
+    /** Before there is a connection for heartbeats, and for longer than silence is put up with. */
+    private CompletableFuture<?> holdThatBlocksItsOnlyLoopAtOnce(LoopResources loops) {
+        DefaultAdvisoryLocks locks = clients.open(
+                new PostgresqlConnectionFactory(
+                        server.configuration().loopResources(loops).build()),
+                builder -> {});
+        AtomicReference<String> loop = new AtomicReference<>("");
+        Object busy = monitorTakenFor(Duration.ofSeconds(8));
+        return locks.exclusive(LockKey.of(13_400))
+                .guard(Mono.fromRunnable(() -> {
+                    synchronized (busy) {
+                        loop.set(Thread.currentThread().getName());
+                    }
+                }))
+                .doOnSuccess(done -> assertThat(loop.get()).contains("blocked-at-once"))
+                .toFuture();
+    }
+
+    /** A monitor, which BlockHound does not see. */
+    private static Object monitorTakenFor(Duration time) {
         Object busy = new Object();
         CountDownLatch taken = new CountDownLatch(1);
         new Thread(() -> {
                     synchronized (busy) {
                         taken.countDown();
-                        Await.value(() -> false, done -> done, Duration.ofSeconds(10));
+                        Await.value(() -> false, done -> done, time);
                     }
                 })
                 .start();
         Await.until("the monitor", () -> taken.getCount() == 0);
+        return busy;
+    }
+
+    /** Four holds of 12 s; the work of one blocks its event loop for 10 s of them. */
+    private static List<CompletableFuture<?>> holdWhileALoopIsBlocked(DefaultAdvisoryLocks locks, int firstKey) {
+        Object busy = monitorTakenFor(Duration.ofSeconds(10));
         AtomicLong blocked = new AtomicLong();
         List<CompletableFuture<?>> calls = new ArrayList<>();
         for (int i = 0; i < 4; i++) {
