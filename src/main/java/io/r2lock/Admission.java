@@ -44,7 +44,7 @@ final class Admission {
         if (outside == null || spec.permits() > 0) {
             admit(spec, innermost, null, receiver);
         } else {
-            AmbientLookup.start(outside, context, receiver, found -> admit(spec, innermost, found, receiver));
+            ambient.lookUp(outside, spec, context, receiver, (rest, found) -> admit(rest, innermost, found, receiver));
         }
     }
 

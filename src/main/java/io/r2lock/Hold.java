@@ -277,7 +277,7 @@ abstract class Hold implements HeldLock {
     }
 
     /** The turns that requests inside the outermost hold of this chain take for keys that are held already. */
-    final TurnWaits turns() {
+    TurnWaits turns() {
         return surrounding == null ? children.turns() : surrounding.turns();
     }
 
