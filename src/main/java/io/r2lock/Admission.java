@@ -44,7 +44,7 @@ final class Admission {
         if (outside == null || spec.permits() > 0) {
             admit(spec, innermost, null, receiver);
         } else {
-            AmbientLookup.start(outside, context, receiver, found -> admit(spec, innermost, found, receiver));
+            ambient.lookUp(outside, spec, context, receiver, (rest, found) -> admit(rest, innermost, found, receiver));
         }
     }
 
@@ -75,12 +75,7 @@ final class Admission {
             return null;
         }
         if (outside != null) {
-            try {
-                return ambient.attempt(new HoldChain(innermost), spec, outside, receiver);
-            } catch (Throwable thrown) {
-                // of the participation, which is somebody else's code
-                return refuse(receiver, thrown);
-            }
+            return ambient.attempt(new HoldChain(innermost), spec, outside, receiver);
         }
         return innermost == null
                 ? Acquire.fresh(client, spec, null, receiver)

@@ -203,7 +203,12 @@ public interface AdvisoryLocks {
      *
      * <p>The next item of a key may queue at the gate of this process while the one before it runs, so that the lock passes on without
      * the server; its work still begins only after the other has ended well. This is not done inside a hold, with {@link
-     * Builder#maxWaiters(int)}, nor for requests that have several keys, are shared, or do not wait for ever.
+     * Builder#maxWaiters(int)} or {@link Builder#ambientTransaction(AmbientTransaction)}, nor for requests that have several keys, are
+     * shared, or do not wait for ever.
+     *
+     * <p>With {@link LockRequest#holdAtLeast} the values of an item are emitted when its work ends, and the next item of its key waits for
+     * the rest of its time, or finds the key busy if it does not wait. A {@link #permit} given here is taken for one item of its key at a time, as any lock; for so many at once use
+     * {@code flatMap} with {@code permit(…).guard(…)}.
      *
      * <p>Cold: each subscription subscribes to the source. <b>Errors</b> of the source, of {@code lockOf}, of a work or of its lock end
      * it at once: the source and what runs are cancelled, values that were not taken are discarded, nothing stays held. What had ended

@@ -1,10 +1,7 @@
 package io.r2lock;
 
 import io.r2dbc.postgresql.api.PostgresqlConnection;
-import io.r2dbc.spi.Connection;
 import io.r2dbc.spi.R2dbcNonTransientResourceException;
-import io.r2dbc.spi.Wrapped;
-import io.r2lock.AmbientTransaction.Participation;
 import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
@@ -33,8 +30,7 @@ final class AmbientAcquire extends Acquire {
 
     private final AmbientScope scope;
     private final GatePass turns;
-    private final Connection given;
-    private final @Nullable PostgresqlConnection wire;
+    private final PostgresqlConnection wire;
     private final Disposable.Swap pause = Disposables.swap();
     private final Backoff backoff = new Backoff();
     private long slice = FIRST_SLICE_MILLIS;
@@ -43,14 +39,13 @@ final class AmbientAcquire extends Acquire {
             DefaultAdvisoryLocks client,
             LockSpec spec,
             @Nullable Hold surrounding,
-            Participation transaction,
+            PostgresqlConnection wire,
             AmbientScope scope,
             Receiver receiver) {
         super(client, spec, surrounding, receiver);
         this.scope = scope;
         this.within = scope;
-        this.given = transaction.connection();
-        this.wire = unwrapped(given);
+        this.wire = wire;
         this.turns = GatePass.forTurns(
                 scope.turns(),
                 spec.keys().stream()
@@ -61,23 +56,9 @@ final class AmbientAcquire extends Acquire {
                 this::closesCycle);
     }
 
-    private static @Nullable PostgresqlConnection unwrapped(@Nullable Object given) {
-        Object connection = given;
-        while (connection != null && !(connection instanceof PostgresqlConnection)) {
-            connection = connection instanceof Wrapped<?> wrapper ? wrapper.unwrap() : null;
-        }
-        return (PostgresqlConnection) connection;
-    }
-
     @Override
     void begin() {
-        if (wire == null) {
-            fail(
-                    QUEUED,
-                    refusal(
-                            "the connection of the ambient transaction must be one of r2dbc-postgresql, or a wrapper that unwraps"
-                                    + " to one, was " + given));
-        } else if (!scope.adopt(this)) {
+        if (!scope.adopt(this)) {
             stop(Stop.TRANSACTION_ENDED);
         } else if (isEnded()) {
             scope.abandon(this);
@@ -101,7 +82,7 @@ final class AmbientAcquire extends Acquire {
             String sql = AmbientSql.lock(
                     spec.keys(), spec.mode(), !spec.noWait() && !spec.polls(), slice, waited.leftMillis());
             slice = Math.min(LONGEST_SLICE_MILLIS, 2 * slice);
-            TextExchange.ask(wire(), sql, new Answer());
+            TextExchange.ask(wire, sql, new Answer());
         }
     }
 
@@ -110,7 +91,7 @@ final class AmbientAcquire extends Acquire {
     }
 
     PostgresqlConnection wire() {
-        return Objects.requireNonNull(wire);
+        return wire;
     }
 
     /** What the server says to one message. */
@@ -129,7 +110,7 @@ final class AmbientAcquire extends Acquire {
             if (error != null || parts.length < 3) {
                 refuse(failureOf(error));
             } else if (parts[2].equals(AmbientSql.GRANTED)) {
-                scope.keep(spec.keys());
+                scope.keep(spec);
                 granted(Integer.parseInt(parts[0]), Integer.parseInt(parts[1]) == LockSql.HAS_ID);
             } else {
                 answered(parts[2], parts.length == 4 ? parts[3] : "");

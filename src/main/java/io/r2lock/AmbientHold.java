@@ -7,6 +7,7 @@ import org.jspecify.annotations.Nullable;
 import reactor.core.Disposable;
 import reactor.core.Disposables;
 import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
 
 /**
  * A hold in an ambient transaction. Its end is the end of a turn: the lock stays until that transaction ends, and so commit and release
@@ -19,10 +20,10 @@ import reactor.core.publisher.Mono;
  * </pre>
  *
  * <p>The connection is somebody else's. Nothing on it is cancelled, and nothing is closed: statements of work that was ended run on, and
- * nobody hears of them. A connection that closes is told; what the owner does on it, as going back to a savepoint older than the lock,
- * is not seen.
+ * nobody hears of them. A connection that closes is told, and the {@link Heartbeat} looks after its backend, and whether that is in the
+ * same transaction still; what the owner does in that, as going back to a savepoint older than the lock, is not seen.
  */
-final class AmbientHold extends SqlHold {
+final class AmbientHold extends SqlHold implements Watched {
 
     private enum State {
         HELD,
@@ -50,8 +51,25 @@ final class AmbientHold extends SqlHold {
         this.freeingBefore = lane.freeing();
     }
 
-    /** From now on it is told when the connection closes, which may be at once. */
+    /** Who the heartbeat tells. */
+    private final LockConnection.Holder holder = new LockConnection.Holder() {
+        @Override
+        public void lose(String why) {
+            AmbientHold.this.lose(why, null);
+        }
+
+        @Override
+        public boolean inTransaction() {
+            return true;
+        }
+    };
+
+    /** From now on it is told when the connection closes, which may be at once, and when the backend is gone. */
     void watch() {
+        client.ambientHolds().add(this);
+        if (!isOpen()) {
+            client.ambientHolds().remove(this);
+        }
         closes.update(wire().getNotifications().subscribe(ignored -> {}, error -> closed(), this::closed));
     }
 
@@ -66,7 +84,7 @@ final class AmbientHold extends SqlHold {
         return this;
     }
 
-    /** Those of the whole transaction, where others than its own children take turns too. */
+    /** Those of the whole transaction: what asks for keys in it takes turns there, whether it stands in this hold or not. */
     @Override
     TurnWaits turns() {
         return own.scope().turns();
@@ -80,6 +98,32 @@ final class AmbientHold extends SqlHold {
     @Override
     public int backendPid() {
         return pid;
+    }
+
+    @Override
+    public LockConnection.@Nullable Holder holder() {
+        return isOpen() ? holder : null;
+    }
+
+    @Override
+    public int pid() {
+        return pid;
+    }
+
+    @Override
+    public long backendStart() {
+        return 0;
+    }
+
+    /** How the heartbeat's connection reaches the server is how r2lock's others do. */
+    @Override
+    public boolean isPooled() {
+        return client.open().stream().anyMatch(Watched::isPooled);
+    }
+
+    @Override
+    public @Nullable Scheduler loop() {
+        return LockConnection.loopOf(wire());
     }
 
     @Override
@@ -181,6 +225,7 @@ final class AmbientHold extends SqlHold {
     }
 
     private void conclude(@Nullable Throwable error) {
+        client.ambientHolds().remove(this);
         closes.dispose();
         own.leave();
         lane.ended();

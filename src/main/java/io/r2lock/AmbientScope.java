@@ -1,7 +1,6 @@
 package io.r2lock;
 
-import java.util.Collection;
-import java.util.Set;
+import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
@@ -19,7 +18,10 @@ final class AmbientScope {
 
     private final TurnWaits turns;
     private final Children requests = new Children();
-    private final Set<LockKey> taken = ConcurrentHashMap.newKeySet();
+
+    /** The strongest mode of each. */
+    private final Map<LockKey, LockMode> taken = new ConcurrentHashMap<>();
+
     private final AtomicInteger freeing = new AtomicInteger();
     private volatile boolean completed;
 
@@ -59,16 +61,28 @@ final class AmbientScope {
     }
 
     /** The server has locked them, until the transaction ends. */
-    void keep(Collection<LockKey> keys) {
-        taken.addAll(keys);
+    void keep(LockSpec granted) {
+        for (LockKey key : granted.keys()) {
+            taken.merge(key, granted.mode(), (before, now) -> before == LockMode.EXCLUSIVE ? before : now);
+        }
     }
 
-    /** The first of the keys that the transaction most likely has, unless its owner went back to an older savepoint. */
+    /**
+     * The first of the keys that the transaction most likely has, unless its owner went back to an older savepoint, in a mode that
+     * whoever asks elsewhere has to wait for.
+     */
     @Nullable
     LockKey taken(LockSpec asked) {
         return asked.permits() > 0
                 ? null
-                : asked.keys().stream().filter(taken::contains).findFirst().orElse(null);
+                : asked.keys().stream()
+                        .filter(key -> excludes(taken.get(key), asked.mode()))
+                        .findFirst()
+                        .orElse(null);
+    }
+
+    private static boolean excludes(@Nullable LockMode held, LockMode asked) {
+        return held == LockMode.EXCLUSIVE || (held == LockMode.SHARED && asked == LockMode.EXCLUSIVE);
     }
 
     void complete() {

@@ -6,6 +6,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
+import reactor.core.publisher.Mono;
 
 /**
  * The ambient transactions that this client has something in, by identity. One is forgotten when it is completed; if its completion
@@ -44,7 +45,7 @@ final class AmbientScopes {
         return scopes.get(new Identity(identity(transaction), null));
     }
 
-    /** The scope of the transaction, which ends with it. */
+    /** The scope of the transaction, which ends with it; of one that throws, or answers nothing, nothing is kept. */
     AmbientScope of(AmbientTransaction.Participation transaction, @Nullable Hold surrounding) {
         forgetGarbage();
         AmbientScope known = known(transaction);
@@ -52,6 +53,8 @@ final class AmbientScopes {
             return known;
         }
         Identity identity = new Identity(identity(transaction), garbage);
+        Mono<Void> completion =
+                Objects.requireNonNull(transaction.completion(), "The AmbientTransaction has no completion");
         AmbientScope created = new AmbientScope(surrounding);
         AmbientScope first = scopes.putIfAbsent(identity, created);
         if (first != null) {
@@ -62,13 +65,7 @@ final class AmbientScopes {
             scopes.remove(identity);
             created.complete();
         };
-        try {
-            Objects.requireNonNull(transaction.completion(), "The AmbientTransaction has no completion")
-                    .subscribe(nothing -> {}, error -> ends.run(), ends);
-        } catch (Throwable thrown) {
-            ends.run();
-            throw thrown;
-        }
+        completion.subscribe(nothing -> {}, error -> ends.run(), ends);
         return created;
     }
 

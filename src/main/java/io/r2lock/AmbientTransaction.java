@@ -26,20 +26,27 @@ public interface AmbientTransaction {
 
     /**
      * The transaction around the subscriber. Subscribed to once for each request, before anything else, with the Context of the
-     * request's subscriber ({@link Mono#deferContextual}). It should answer at once: the time counts against no limit, and a request that is
-     * cancelled meanwhile does not cancel it.
+     * request's subscriber ({@link Mono#deferContextual}). It should answer at once. The time counts against
+     * {@link LockRequest#waitAtMost}, as time for a connection, and {@link AdvisoryLocks#close()} ends it; a request that does not wait, or
+     * waits for ever, has no other limit here, is not counted by {@link AdvisoryLocks.Builder#maxWaiters(int)} yet, and where no answer
+     * comes, it is kept in memory until the close, cancelled or not. Who cancels meanwhile is free at once and takes nothing; the question
+     * itself is never cancelled.
      *
      * @return the transaction, begun and neither completed nor about to be; empty where there is none; an error is the
-     *     request's
+     *     request's, and so is what it, or a method of the transaction, throws
      */
     Mono<Participation> current();
 
-    /** One transaction, for those who take part in it. */
+    /** One transaction, for those who take part in it. What a method throws, or {@code null} where it must answer, is the request's error. */
     interface Participation {
 
         /**
          * The transaction's connection: one of r2dbc-postgresql, or a wrapper that {@linkplain io.r2dbc.spi.Wrapped unwraps} to one, to
          * the database that the client locks in, where keys are counted. It is used until the completion and never closed.
+         *
+         * <p>As long as guarded work runs, r2lock asks over a connection of its own whether the backend lives, and whether it is in the same
+         * transaction still: see {@link HeldLock#lost()}. When the server frees the locks of a connection that was cut silently, is up to the
+         * connection's own settings; with the server's defaults it is after about two hours.
          *
          * @return the connection
          */

@@ -42,7 +42,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
     private final ConnectionSource source;
     private final Heartbeat heartbeat;
     private final Set<Acquire> live = ConcurrentHashMap.newKeySet();
-    private final Admission admission = new Admission(this);
+    private final Admission admission;
     private final Disposable tick;
     private final Sinks.Empty<Void> drained = Sinks.empty();
     private final Mono<Void> close;
@@ -54,11 +54,12 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         this.reports = new HoldReports(options);
         this.source = source;
         this.collisions = new Collisions(reports::collision);
+        this.admission = new Admission(this);
         this.gates = new KeyGates(options.handOffLimit(), collisions);
         this.connections = new LockConnections(source::open, options, options.maxConnections());
         this.sessions = new SessionLocks(source, options);
         this.permits = new PermitGates(sessions, options.handOffLimit(), options.clock(), collisions);
-        this.heartbeat = new Heartbeat(source, this::open, options);
+        this.heartbeat = new Heartbeat(source, this::watched, options);
         this.close = Mono.defer(this::startToClose).cache();
         this.tick = options.clock().schedulePeriodically(this::tick, 1, 1, TimeUnit.SECONDS);
     }
@@ -87,6 +88,17 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
         List<Watched> open = new ArrayList<>(connections.open());
         sessions.addTo(open);
         return open;
+    }
+
+    private Collection<Watched> watched() {
+        Collection<Watched> watched = open();
+        watched.addAll(ambientHolds());
+        return watched;
+    }
+
+    /** Holds in ambient transactions, whose backends are watched. */
+    Set<AmbientHold> ambientHolds() {
+        return admission.ambient().holds();
     }
 
     KeyGates gates() {
@@ -243,6 +255,7 @@ final class DefaultAdvisoryLocks implements AdvisoryLocks {
 
     private Mono<Void> startToClose() {
         closing = true;
+        admission.ambient().close();
         for (Acquire attempt : live) {
             attempt.stop(Acquire.Stop.CLOSED);
         }

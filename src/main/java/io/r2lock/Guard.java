@@ -1,10 +1,7 @@
 package io.r2lock;
 
-import java.time.Duration;
 import java.util.Objects;
 import java.util.concurrent.RejectedExecutionException;
-import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
@@ -21,29 +18,27 @@ import reactor.util.context.Context;
  * One subscription to guarded work.
  *
  * <pre>
- *   ACQUIRING ──granted──▶ RUNNING ──work completes──▶ ENDING: COMMIT, then the result
- *       │                     ├──── work fails ──────▶ ENDING: ROLLBACK, then its error
- *       │                     ├──── hold is ended ───▶ ENDING: work cancelled, ROLLBACK, then the reason
- *       │                     └──── cancel ──────────▶ CANCELLED: work cancelled, ROLLBACK
+ *   ACQUIRING ──▶ GRANTED ──▶ RUNNING ──work completes──▶ ENDING: COMMIT, then the result
+ *       │           │            ├──── work fails ──────▶ ENDING: ROLLBACK, then its error
+ *       │           │            ├──── hold is ended ───▶ ENDING: work cancelled, ROLLBACK, then the reason
+ *       │           │            └──── cancel ──────────▶ CANCELLED: work cancelled, ROLLBACK
+ *       │           ├──hold is ended──▶ ENDING: hold dropped, then the reason
+ *       │           └──cancel──▶ CANCELLED: hold dropped
  *       ├──failed──▶ ENDING: the error
  *       └──cancel──▶ CANCELLED
  * </pre>
  *
- * <p>Who leaves {@code RUNNING} decides the outcome; a cancel during a COMMIT comes too late and is ignored, as COMMIT cannot
+ * <p>Who moves it to {@code RUNNING} lets the work begin: where that never happens, nothing that the request wants kept beyond the
+ * work ({@link LockRequest#holdAtLeast}) is. Who leaves {@code RUNNING} decides the outcome; a cancel during a COMMIT comes too late and is ignored, as COMMIT cannot
  * be called back.
  */
 final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receiver {
 
     private static final Logger LOG = LoggerFactory.getLogger(Guard.class);
 
-    /** A cancel and a signal may cross; what comes so much later did not stop. */
-    private static final long IGNORED_NANOS = TimeUnit.SECONDS.toNanos(1);
-
-    private static final int REQUESTED = 1;
-    private static final int COMMITTED = 2;
-
     enum State {
         ACQUIRING,
+        GRANTED,
         RUNNING,
         ENDING,
         CANCELLED
@@ -52,22 +47,21 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     private final DefaultAdvisoryLocks client;
     private final LockSpec spec;
     private final Function<? super HeldLock, ? extends Publisher<? extends T>> work;
-    /** A single value is held back until COMMIT has succeeded. */
-    private final boolean single;
+
+    /** Null where there may be many, which are told as they come. */
+    private final @Nullable SingleValue<T> single;
 
     private final CoreSubscriber<? super T> actual;
     private final CoreSubscriber<? super T> signals;
     private final AtomicReference<State> state = new AtomicReference<>(State.ACQUIRING);
     private final Operators.DeferredSubscription inner = new Operators.DeferredSubscription();
-    /** A single value needs both: somebody who asked for it, and the COMMIT. */
-    private final AtomicInteger emission = new AtomicInteger();
 
     private volatile @Nullable Acquire acquire;
     private @Nullable Hold hold;
-    private volatile long abortedAt;
-    private boolean reported;
+    /** Null unless the end of the hold has cancelled the work. */
+    private volatile @Nullable IgnoredCancel aborted;
+
     private Context context = Context.empty();
-    private final AtomicReference<@Nullable T> value = new AtomicReference<>();
 
     Guard(
             DefaultAdvisoryLocks client,
@@ -78,7 +72,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         this.client = client;
         this.spec = spec;
         this.work = work;
-        this.single = single;
+        this.single = single ? new SingleValue<>(actual) : null;
         this.actual = actual;
         // an end from outside may have its reason to tell while an item is being told
         this.signals = single ? actual : Operators.serialize(actual);
@@ -102,7 +96,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     public void granted(Hold granted) {
         hold = granted;
         context = granted.into(actual.currentContext());
-        if (!state.compareAndSet(State.ACQUIRING, State.RUNNING)) {
+        if (!state.compareAndSet(State.ACQUIRING, State.GRANTED)) {
             granted.drop();
             return;
         }
@@ -115,7 +109,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         try {
             scheduler.schedule(this::run);
         } catch (RejectedExecutionException shutDown) {
-            onError(shutDown);
+            failUnbegun(shutDown);
         }
     }
 
@@ -132,7 +126,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     }
 
     private void run() {
-        if (state.get() != State.RUNNING) {
+        if (!state.compareAndSet(State.GRANTED, State.RUNNING)) {
             return;
         }
         try {
@@ -158,7 +152,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     @Override
     public void onSubscribe(Subscription subscription) {
         inner.set(subscription);
-        if (single) {
+        if (single != null) {
             inner.request(Long.MAX_VALUE);
         }
     }
@@ -168,11 +162,11 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         if (state.get() != State.RUNNING) {
             wentOn();
             Operators.onDiscard(item, context);
-        } else if (single) {
-            value.set(item);
+        } else if (single != null) {
+            single.set(item);
             // whoever ended it meanwhile may have looked for the value before it was there
             if (state.get() != State.RUNNING) {
-                discardValue();
+                single.discard();
             }
         } else {
             signals.onNext(item);
@@ -186,7 +180,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
             wentOn();
             return;
         }
-        endWith(error);
+        endWith(error, () -> hold().end(false));
     }
 
     @Override
@@ -200,20 +194,27 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     }
 
     private void abort(AdvisoryLockException reason) {
-        if (state.compareAndSet(State.RUNNING, State.ENDING)) {
-            abortedAt = Math.max(1, client.now());
+        if (!failUnbegun(reason) && state.compareAndSet(State.RUNNING, State.ENDING)) {
+            aborted = new IgnoredCancel(hold());
             cancelWork();
-            endWith(reason);
+            endWith(reason, () -> hold().end(false));
         }
     }
 
-    /** A signal of work that the end of its hold had cancelled: it did not stop, and the lock does not protect it any more. */
+    /** {@code false} when the work has begun, or has ended without. */
+    private boolean failUnbegun(Throwable reason) {
+        boolean unbegun = state.compareAndSet(State.GRANTED, State.ENDING);
+        if (unbegun) {
+            endWith(reason, hold()::drop);
+        }
+        return unbegun;
+    }
+
+    /** A signal of work that is over: it may be that it did not stop. */
     private void wentOn() {
-        long since = abortedAt;
-        long after = client.now() - since;
-        if (since != 0 && after >= IGNORED_NANOS && !reported) {
-            reported = true;
-            client.reports().cancelIgnored(hold(), Duration.ofNanos(after));
+        IgnoredCancel cancel = aborted;
+        if (cancel != null) {
+            cancel.signalled();
         }
     }
 
@@ -226,9 +227,9 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         }
     }
 
-    private void endWith(Throwable error) {
+    private void endWith(Throwable error, Runnable end) {
         discardValue();
-        hold().end(false);
+        end.run();
         hold().outcome()
                 .subscribe(
                         nothing -> {},
@@ -242,46 +243,27 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
     }
 
     private void ended(@Nullable Throwable error) {
-        if (error == null) {
-            committed();
+        if (error != null) {
+            discardValue();
+            signals.onError(error);
+        } else if (single != null) {
+            single.committed();
         } else {
-            refuse(error);
+            signals.onComplete();
         }
-    }
-
-    private void refuse(Throwable error) {
-        discardValue();
-        signals.onError(error);
     }
 
     private void discardValue() {
-        T held = value.getAndSet(null);
-        if (held != null) {
-            Operators.onDiscard(held, context);
-        }
-    }
-
-    private void committed() {
-        if (value.get() == null) {
-            signals.onComplete();
-        } else {
-            emitOnce(COMMITTED);
-        }
-    }
-
-    private void emitOnce(int part) {
-        int before = emission.getAndAccumulate(part, (now, bit) -> now | bit);
-        if (before != (before | part) && (before | part) == (REQUESTED | COMMITTED)) {
-            signals.onNext(Objects.requireNonNull(value.get()));
-            signals.onComplete();
+        if (single != null) {
+            single.discard();
         }
     }
 
     @Override
     public void request(long n) {
-        if (single) {
+        if (single != null) {
             if (Operators.validate(n)) {
-                emitOnce(REQUESTED);
+                single.requested();
             }
         } else {
             inner.request(n);
@@ -290,20 +272,34 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
 
     @Override
     public void cancel() {
-        State before = state.get();
-        while (before == State.ACQUIRING || before == State.RUNNING) {
-            if (state.compareAndSet(before, State.CANCELLED)) {
-                Acquire waiting = acquire;
-                if (before == State.RUNNING) {
-                    cancelWork();
-                    discardValue();
-                    hold().end(false);
-                } else if (waiting != null) {
-                    waiting.stop(Acquire.Stop.CANCELLED);
-                }
-                return;
+        cancel(() -> hold().end(false));
+    }
+
+    /** A cancel by one who knows that what there was to do never begins, whatever was subscribed to here. */
+    void cancelUnbegun() {
+        cancel(() -> hold().drop());
+    }
+
+    private void cancel(Runnable end) {
+        State before = state.getAndUpdate(now -> now == State.ENDING ? now : State.CANCELLED);
+        switch (before) {
+            case ACQUIRING -> stopWaiting();
+            case GRANTED -> hold().drop();
+            case RUNNING -> {
+                cancelWork();
+                discardValue();
+                end.run();
             }
-            before = state.get();
+            case ENDING, CANCELLED -> {
+                // decided before
+            }
+        }
+    }
+
+    private void stopWaiting() {
+        Acquire waiting = acquire;
+        if (waiting != null) {
+            waiting.stop(Acquire.Stop.CANCELLED);
         }
     }
 
@@ -312,6 +308,7 @@ final class Guard<T> implements CoreSubscriber<T>, Subscription, Acquire.Receive
         Acquire attempt = acquire;
         return switch (state.get()) {
             case ACQUIRING -> attempt == null ? "STARTING" : attempt.phase();
+            case GRANTED -> "GRANTED";
             case RUNNING -> "RUNNING";
             case ENDING -> "ENDING";
             case CANCELLED -> "CANCELLED";

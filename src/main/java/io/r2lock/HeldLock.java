@@ -87,7 +87,9 @@ public interface HeldLock {
      *
      * <p>A connection that closes, as when its backend is terminated or the server crashes, is told at once; a network that is
      * cut silently, within {@link AdvisoryLocks.Builder#heartbeat(java.time.Duration)} plus {@link
-     * AdvisoryLocks.Builder#heartbeatDeadline(java.time.Duration)}, which is before the server gives the lock to another.
+     * AdvisoryLocks.Builder#heartbeatDeadline(java.time.Duration)}, which is before the server gives the lock to another. In an {@link
+     * AmbientTransaction} it is told as soon; but when the server gives the lock to another depends on the settings of a connection
+     * that is not r2lock's, and a cut of that connection alone is seen only when it closes, or when the server has ended its transaction.
      *
      * <p>Hot: it tells every subscriber the same, also those that come late. A cancel ends the subscription only.
      *

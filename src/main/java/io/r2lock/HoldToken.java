@@ -56,7 +56,7 @@ final class HoldToken {
         if (!ASKED.compareAndSet(this, null, own)) {
             return find();
         }
-        hold.askToken().subscribe(token -> answered(own, token), error -> failed(own, error));
+        hold.askToken().subscribe(token -> answered(own, token), error -> refused(own, error));
         return own.asMono();
     }
 
@@ -66,6 +66,11 @@ final class HoldToken {
         } else {
             failed(own, ended());
         }
+    }
+
+    /** The end of a hold cancels what is on the wire: the error of that is not what its holder has to know. */
+    private void refused(Sinks.One<FencingToken> own, Throwable error) {
+        failed(own, hold.isLive() || error instanceof LockLostException ? error : ended());
     }
 
     private void failed(Sinks.One<FencingToken> own, Throwable error) {

@@ -51,7 +51,7 @@ final class KeyedItem<R, V> implements CoreSubscriber<V> {
     /** It has ended while it still waited for others, which only one that {@link #queueBehind} another can. */
     boolean endedEarly;
 
-    private @Nullable Subscription subscription;
+    private @Nullable Guard<V> running;
     private List<V> taken = List.of();
     private int next;
 
@@ -79,12 +79,14 @@ final class KeyedItem<R, V> implements CoreSubscriber<V> {
     }
 
     boolean isSubscribed() {
-        return subscription != null;
+        return running != null;
     }
 
     /** Asks for the lock. */
     void subscribe() {
-        stream.subscribe(this, hold -> granted());
+        Guard<V> guard = stream.guard(this, hold -> granted());
+        running = guard;
+        guard.start();
     }
 
     /** Asks for the lock while the other one has it, or waits for it; the work begins after {@link #turnComes}. */
@@ -118,7 +120,8 @@ final class KeyedItem<R, V> implements CoreSubscriber<V> {
 
     private Publisher<V> begin() {
         if (!phase.compareAndSet(Phase.GIVEN, Phase.WORKING)) {
-            return Flux.empty();
+            // whoever dropped it cancels this next
+            return Flux.never();
         }
         return Objects.requireNonNull(stream.work(given), "work returned null");
     }
@@ -126,9 +129,11 @@ final class KeyedItem<R, V> implements CoreSubscriber<V> {
     /** The stream ends before it does, or before its values were taken. */
     void drop() {
         Phase last = phase.getAndSet(Phase.DROPPED);
-        Subscription running = subscription;
-        if (running != null) {
-            running.cancel();
+        Guard<V> guard = running;
+        if (guard != null && last == Phase.GIVEN) {
+            guard.cancelUnbegun();
+        } else if (guard != null) {
+            guard.cancel();
         }
         if (last == Phase.GIVEN) {
             Operators.onDiscard(given, currentContext());
@@ -153,7 +158,6 @@ final class KeyedItem<R, V> implements CoreSubscriber<V> {
 
     @Override
     public void onSubscribe(Subscription given) {
-        subscription = given;
         given.request(Long.MAX_VALUE);
     }
 

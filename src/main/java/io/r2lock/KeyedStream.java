@@ -64,10 +64,17 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
         this.specOf = specOf;
         this.work = work;
         this.actual = actual;
+        this.window = new KeyedWindow<>(concurrency, mayQueue());
+    }
+
+    /** Whether the next item of a key may queue at the gate while the one before it runs. */
+    private boolean mayQueue() {
         // from inside a hold nobody queues at a gate; and with a bound to those who wait it might be one too many
-        boolean nested = actual.currentContext().hasKey(client);
-        boolean queues = !nested && client.options().maxWaiters() == Integer.MAX_VALUE;
-        this.window = new KeyedWindow<>(concurrency, queues);
+        boolean nested = currentContext().hasKey(client);
+        boolean bounded = client.options().maxWaiters() != Integer.MAX_VALUE;
+        // whose answer for the one before may come after that for the next one, which would go in first
+        boolean asks = client.options().ambient() != null;
+        return !nested && !bounded && !asks;
     }
 
     @Override
@@ -147,8 +154,8 @@ final class KeyedStream<R, V> implements CoreSubscriber<R>, Subscription {
         return work.apply(given);
     }
 
-    void subscribe(KeyedItem<R, V> item, Function<HeldLock, Publisher<V>> guarded) {
-        new Guard<V>(client, item.spec, guarded, false, item).start();
+    Guard<V> guard(KeyedItem<R, V> item, Function<HeldLock, Publisher<V>> guarded) {
+        return new Guard<>(client, item.spec, guarded, false, item);
     }
 
     /** Of an item that has come, or has ended. */

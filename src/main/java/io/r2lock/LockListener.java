@@ -44,7 +44,8 @@ public interface LockListener {
 
     /**
      * Two different names are one number, and so one lock: their holders exclude each other without need, and a request for the one
-     * inside a hold of the other joins it. Seen where both are in use in this client at the same time, or are keys of one request; a
+     * inside a hold of the other joins it. Seen where both are in use in this client at the same time, or are keys of one request, and
+     * with {@link AdvisoryLocks.Builder#ambientTransaction(AmbientTransaction)} mostly also where they are asked for one soon after the other; a
      * key of a number only ({@link LockKey#of(long)}) has no name that could differ. Told once for each pair in each client, for the
      * first {@value Collisions#MOST} pairs.
      *

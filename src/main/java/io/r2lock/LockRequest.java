@@ -40,7 +40,9 @@ import reactor.core.publisher.Mono;
  * cancelled with {@link LockLostException}. Requests side by side in one such transaction that name one key take turns.
  * A cancelled or timed out request is told at once and leaves the transaction usable, but what is sent on its connection next may have to
  * wait for the server's answer, mostly a second or two and seldom more than five; a lock that is granted meanwhile stays until the transaction
- * ends. Refused with an {@link IllegalStateException}: a transaction that is repeatable read or serializable (its snapshot would be older
+ * ends. <b>Order:</b> requests in one transaction have their turns in the order in which they came. On the server a wait goes in slices of
+ * one to five seconds, and between two of them it loses its place in the server's queue: others who come later may be served before it.
+ * Refused with an {@link IllegalStateException}: a transaction that is repeatable read or serializable (its snapshot would be older
  * than the grant), one on a standby, a connection that is in no transaction or is not one of r2dbc-postgresql, and a request that would
  * wait on another connection for what the transaction has.
  */

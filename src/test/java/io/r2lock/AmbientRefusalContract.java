@@ -158,55 +158,6 @@ abstract class AmbientRefusalContract {
         transaction.commit();
     }
 
-    /** What is somebody else's code may throw anywhere. */
-    private record Throwing(Connection given, String where) implements AmbientTransaction.Participation {
-
-        private void reach(String method) {
-            if (where.equals(method)) {
-                throw new UnsupportedOperationException(where);
-            }
-        }
-
-        @Override
-        public Connection connection() {
-            reach("connection");
-            return given;
-        }
-
-        @Override
-        public Object transaction() {
-            reach("transaction");
-            return this;
-        }
-
-        @Override
-        public Mono<Void> completion() {
-            reach("completion");
-            return where.equals("null") ? nothing() : Mono.never();
-        }
-
-        @SuppressWarnings({"NullAway", "DataFlowIssue", "TypeParameterUnusedInFormals"})
-        private static <T> T nothing() {
-            return (T) null;
-        }
-    }
-
-    @ParameterizedTest
-    @ValueSource(strings = {"connection", "transaction", "completion", "null"})
-    void participationThatThrows_isTheRequestsError_andNothingIsLeft(String where) {
-        Throwing broken = new Throwing(sessions.open(), where);
-        DefaultAdvisoryLocks on =
-                clients.on(server, residue, builder -> builder.ambientTransaction(() -> Mono.just(broken)));
-        for (int i = 0; i < 2; i++) {
-            assertThatThrownBy(() -> get(on.withAdvisoryLock(A, Mono.just(1))))
-                    .isInstanceOfAny(UnsupportedOperationException.class, NullPointerException.class)
-                    .hasMessageContaining(where.equals("null") ? "completion" : where);
-            assertThat(on.live() + on.waiting()).isZero();
-            // the transaction itself is known, and may go on
-            assertThat(on.ambient()).isEqualTo(where.equals("connection") ? 1 : 0);
-        }
-    }
-
     @Test
     void transactionWhoseEndIsNeverTold_isForgotten() {
         DefaultAdvisoryLocks on = clients.on(

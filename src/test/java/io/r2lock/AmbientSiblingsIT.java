@@ -118,13 +118,7 @@ class AmbientSiblingsIT {
     @Test
     void siblingsInOppositeOrder_oneIsRefused_theOtherCompletes() {
         OwnedTransaction transaction = begin();
-        Sinks.Empty<Void> both = Sinks.empty();
-        Mono<Void> meet = Mono.defer(() -> {
-            if (inside.incrementAndGet() == 2) {
-                both.tryEmitEmpty().orThrow();
-            }
-            return both.asMono();
-        });
+        Mono<Void> meet = meetingOfTwo();
         CompletableFuture<String> one = transaction
                 .around(locks.withAdvisoryLock(A, meet.then(locks.withAdvisoryLock(B, Mono.just("done")))))
                 .toFuture();
@@ -135,27 +129,30 @@ class AmbientSiblingsIT {
         transaction.commit();
     }
 
-    /** One takes a turn of the hold around it, the other one of the transaction. */
+    /** Of the two, the one takes turns among those inside the hold, and the other among those in the transaction. */
     @Test
-    void siblingsInsideAHold_thatWaitForItsKeyAndForEachOther_oneIsRefused() {
+    void siblingsInsideAHold_thatNestItsKeyAndAnother_oneIsRefused_theOtherCompletes() {
         OwnedTransaction transaction = begin();
+        Mono<Void> meet = meetingOfTwo();
+        Mono<String> again = locks.withAdvisoryLock(A, meet.then(locks.withAdvisoryLock(B, Mono.just("done"))));
+        Mono<String> other = locks.withAdvisoryLock(B, meet.then(locks.withAdvisoryLock(A, Mono.just("done"))));
+        List<String> outcomes = transaction.run(
+                locks.withAdvisoryLock(A, Flux.merge(told(again), told(other)).collectList()));
+        assertThat(outcomes).containsExactlyInAnyOrder("done", "LockDeadlockException");
+        transaction.commit();
+    }
+
+    private static Mono<String> told(Mono<String> call) {
+        return call.onErrorResume(error -> Mono.just(error.getClass().getSimpleName()));
+    }
+
+    private Mono<Void> meetingOfTwo() {
         Sinks.Empty<Void> both = Sinks.empty();
-        Mono<Void> meet = Mono.defer(() -> {
+        return Mono.defer(() -> {
             if (inside.incrementAndGet() == 2) {
                 both.tryEmitEmpty().orThrow();
             }
             return both.asMono();
         });
-        Mono<List<String>> siblings = Flux.merge(
-                        outcomeOf(locks.withAdvisoryLock(A, meet.then(locks.withAdvisoryLock(B, Mono.just("done"))))),
-                        outcomeOf(locks.withAdvisoryLock(B, meet.then(locks.withAdvisoryLock(A, Mono.just("done"))))))
-                .collectList();
-        List<String> outcomes = transaction.run(locks.withAdvisoryLock(A, siblings));
-        assertThat(outcomes).containsExactlyInAnyOrder("done", "LockDeadlockException");
-        transaction.commit();
-    }
-
-    private static Mono<String> outcomeOf(Mono<String> call) {
-        return call.onErrorResume(error -> Mono.just(error.getClass().getSimpleName()));
     }
 }

@@ -49,7 +49,8 @@ class CollisionsTest {
         locks.close().block(PATIENCE);
     }
 
-    private static List<LockKey> collidingPair() {
+    /** Two names on one number. */
+    static List<LockKey> collidingPair() {
         Map<LockKey, LockKey> seen = new HashMap<>();
         for (int i = 0; ; i++) {
             LockKey key = LockKey.hashtext("name " + i);

@@ -103,7 +103,7 @@ class CronIT {
         int counted = 0;
         for (int attempt = 0; counted < SECONDS && attempt < 3; attempt++) {
             Map<Integer, Integer> seconds = fire(SECONDS + 1, request -> request.holdAtLeast(LEAST));
-            assertThat(seconds.values()).containsOnly(1);
+            assertThat(seconds.values()).allMatch(count -> count == 1);
             counted += seconds.size();
         }
         assertThat(counted).as("seconds in which this machine was in time").isGreaterThanOrEqualTo(SECONDS);
@@ -111,8 +111,14 @@ class CronIT {
 
     @Test
     void withoutIt_aQuickRunIsRepeated() {
-        Map<Integer, Integer> seconds = fire(4, request -> request);
-        assertThat(seconds.values().stream().mapToInt(Integer::intValue).sum()).isGreaterThan(seconds.size());
-        assertThat(runs.values().stream().mapToInt(AtomicInteger::get).sum()).isGreaterThan(4);
+        int counted = 0;
+        int more = 0;
+        for (int attempt = 0; counted < 3 && attempt < 3; attempt++) {
+            Map<Integer, Integer> seconds = fire(4, request -> request);
+            counted += seconds.size();
+            more += seconds.values().stream().mapToInt(count -> count - 1).sum();
+        }
+        assertThat(counted).as("seconds in which this machine was in time").isGreaterThanOrEqualTo(3);
+        assertThat(more).as("runs too many").isPositive();
     }
 }

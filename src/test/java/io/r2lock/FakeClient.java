@@ -14,6 +14,7 @@ import java.util.function.BooleanSupplier;
 import java.util.function.IntFunction;
 import org.jspecify.annotations.Nullable;
 import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Scheduler;
 import reactor.test.scheduler.VirtualTimeScheduler;
 
 /** A client of session scope over {@link FakeSession}s, in a time that stands still unless the test moves it. */
@@ -52,8 +53,20 @@ final class FakeClient {
         this(waiting, 1);
     }
 
-    /** {@code waiting} opens the connections that are waited on. */
+    FakeClient(@Nullable Scheduler workScheduler, @Nullable AmbientTransaction ambient) {
+        this(generation -> Mono.error(new IllegalStateException("no server")), 1, workScheduler, ambient);
+    }
+
     private FakeClient(IntFunction<Mono<LockConnection>> waiting, int sessionConnections) {
+        this(waiting, sessionConnections, null, null);
+    }
+
+    /** {@code waiting} opens the connections that are waited on. */
+    private FakeClient(
+            IntFunction<Mono<LockConnection>> waiting,
+            int sessionConnections,
+            @Nullable Scheduler workScheduler,
+            @Nullable AmbientTransaction ambient) {
         locks = new DefaultAdvisoryLocks(
                 FakeConnection.source(
                         waiting,
@@ -70,7 +83,8 @@ final class FakeClient {
                             sessions.add(session);
                             return session.wire();
                         })),
-                FakeConnection.options(clock, noHeartbeat, 2, sessionConnections));
+                FakeConnection.with(
+                        FakeConnection.options(clock, noHeartbeat, 2, sessionConnections), workScheduler, ambient));
     }
 
     SessionSlot slot() {

@@ -178,6 +178,30 @@ final class FakeConnection {
                 null);
     }
 
+    /** The same with another scheduler for the work, and with transactions of somebody else's. */
+    static ClientOptions with(
+            ClientOptions given, @Nullable Scheduler workScheduler, @Nullable AmbientTransaction ambient) {
+        return new ClientOptions(
+                given.clock(),
+                given.maxConnections(),
+                given.sessionConnections(),
+                given.waitingConnections(),
+                given.handOffLimit(),
+                given.defaultWait(),
+                given.connectTimeout(),
+                given.closeGrace(),
+                given.holdWarning(),
+                given.maxWaiters(),
+                given.settings(),
+                given.heartbeat(),
+                given.heartbeatDeadline(),
+                given.heartbeatClock(),
+                given.warnings(),
+                workScheduler,
+                given.listener(),
+                ambient);
+    }
+
     private LockConnection connection() {
         PostgresqlConnection wire =
                 proxy(PostgresqlConnection.class, (self, method, arguments) -> switch (method.getName()) {

@@ -13,6 +13,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Order;
@@ -97,6 +98,19 @@ class FencingTokenIT {
                                 ? inTransaction.exclusive(A, B, C)
                                 : inSession.exclusive(A, B, C).inSession()),
                 300);
+    }
+
+    @Test
+    void rollbackThatCancelsAnUnansweredQuestion_isTheEndOfTheHold() {
+        HeldLock hold = acquire(clients.open(server).exclusive(A));
+        // the question is behind it on the wire, and so it is what is on the server when the rollback cancels
+        CompletableFuture<Void> sleeps =
+                TestClients.execute(hold, "select pg_sleep(30)").toFuture();
+        CompletableFuture<FencingToken> token = hold.fencingToken().toFuture();
+        release(hold);
+        assertThatThrownBy(() -> token.orTimeout(20, TimeUnit.SECONDS).join())
+                .hasCauseInstanceOf(LockLostException.class);
+        assertThatThrownBy(() -> sleeps.orTimeout(20, TimeUnit.SECONDS).join()).isNotNull();
     }
 
     @ParameterizedTest

@@ -102,6 +102,19 @@ class HoldTokenTest {
     }
 
     @Test
+    void anErrorAfterTheEnd_isTheEnd() {
+        FakeCaller caller = held();
+        FakeSession server = client.newest();
+        server.failures = number -> number == 0 ? new FakeSession.Failure(0, SessionCalls.error("57014")) : null;
+        CompletableFuture<FencingToken> late = token(caller.hold());
+        caller.release();
+        server.answerAll();
+        assertThatThrownBy(late::join)
+                .hasCauseInstanceOf(LockLostException.class)
+                .hasMessageContaining("gets no fencing token");
+    }
+
+    @Test
     void whoHasHandedTheLockOn_getsNoToken_thoughTheIdIsThere() {
         FakeCaller old = held();
         FakeSession server = client.newest();

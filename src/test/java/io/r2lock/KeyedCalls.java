@@ -16,7 +16,7 @@ import reactor.core.publisher.Sinks;
 /** Streams of items on a server that answers at once, whose works end when the test says so. */
 final class KeyedCalls {
 
-    final FakeClient client = new FakeClient();
+    final FakeClient client;
     final Map<Integer, Sinks.One<Integer>> works = new ConcurrentHashMap<>();
 
     /** The items whose work has begun. */
@@ -26,6 +26,11 @@ final class KeyedCalls {
     final Function<Integer, LockRequest> byTens = item -> exclusive(item / 10);
 
     KeyedCalls() {
+        this(new FakeClient());
+    }
+
+    KeyedCalls(FakeClient client) {
+        this.client = client;
         client.open();
     }
 
