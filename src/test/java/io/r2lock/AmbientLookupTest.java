@@ -61,6 +61,8 @@ class AmbientLookupTest {
     void itsTimeCountsAgainstTheWait() {
         FakeCaller holder = client.acquire();
         answer().run();
+        // its session opens on another thread
+        holder.assertToldOnce();
         FakeCaller caller =
                 client.acquire(client.locks.exclusive(FakeClient.KEY).waitAtMost(WAIT));
         client.clock.advanceTimeBy(WAIT.minusMillis(100));
